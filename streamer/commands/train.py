@@ -1,0 +1,158 @@
+"""`streamer train`: one training, for people on a file of prices, for the daemon on its history."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamer.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from streamer.model.dataset import TrainingSet
+    from streamer.model.fit import FitResult
+    from streamer.settings import Settings
+
+_EPILOG = """\
+examples:
+  streamer train prices.csv --output model
+  streamer train prices.csv -c streamer.yaml --output model --json
+  streamer train prices.csv --champion model --output challenger    must beat the model of before
+
+The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
+the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price".
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add `train` to the commands."""
+    parser = commands.add_parser(
+        "train",
+        help="train a model on a file of prices",
+        description="Train a model, judge it at the gate, and write it to a folder.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="where it goes")
+    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be beaten")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processors to use (default 1)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")
+    parser.add_argument("--memory-limit", type=int, metavar="BYTES", help="data memory (default: retrain.memory_limit)")
+    parser.set_defaults(handler=handle)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Train; exit code 0 whether promoted or rejected, as both are answers."""
+    from streamer.config import load
+
+    # A training needs no broker, so a configuration without one will do.
+    settings = load(arguments.config, os.environ, _broker_unless_given(arguments.config))
+    if arguments.background:
+        from streamer.model.process import background
+
+        background(arguments.memory_limit or settings.retrain.memory_limit)
+    history = _history(arguments.data, settings)
+    result = _fit(arguments, settings, history)
+    if arguments.json:
+        print(json.dumps(_summary(result)))
+    else:
+        _show(result, arguments.output)
+    return ExitCode.STOPPED
+
+
+def _broker_unless_given(config: Path | None) -> dict[str, str]:
+    given = config is not None or "STREAMER_KAFKA__BOOTSTRAP_SERVERS" in os.environ
+    return {} if given else {"kafka.bootstrap_servers": "127.0.0.1:9092"}
+
+
+def _history(path: Path, settings: "Settings") -> "TrainingSet":
+    from dataclasses import replace
+
+    from streamer.model.dataset import TrainingSet
+
+    if path.suffix == ".npz":
+        return TrainingSet.load(path)
+    from streamer.core.grid import Grid
+    from streamer.frames import found_step, milliseconds, read_prices, training_set
+    from streamer.service.wiring import engine_settings
+
+    engine = engine_settings(settings)
+    prices = read_prices(path)
+    if engine.symbols:
+        missing = [symbol for symbol in engine.symbols if symbol not in prices.columns]
+        if missing:
+            raise UsageError(f"{path} has no column {missing[0]!r}, which feed.symbols names")
+        prices = prices[list(engine.symbols)]
+    step = found_step(milliseconds(prices.index))  # type: ignore[arg-type]  # read_prices gives a DatetimeIndex
+    if step != engine.step:
+        print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
+    grid = replace(Grid(step), max_gap=engine.max_gap, late_reset=engine.late_reset)
+    return training_set(prices, grid, engine.change, engine.targets, engine.history)
+
+
+def _fit(arguments: argparse.Namespace, settings: "Settings", history: "TrainingSet") -> "FitResult":
+    from streamer.model import artifact
+    from streamer.model.fit import fit
+    from streamer.service import wiring
+
+    champion = artifact.read(arguments.champion) if arguments.champion else None
+    with _progress(shown=sys.stderr.isatty() and not arguments.json) as progress:
+        return fit(
+            history,
+            wiring.network_spec(settings),
+            wiring.fit_spec(settings),
+            wiring.gate_spec(settings),
+            champion,
+            arguments.output,
+            progress,
+            arguments.threads,
+        )
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[..., None] | None]:
+    """A bar with the losses and the time left, on a terminal."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training")
+
+        def advance(step: int, total: int, loss: float, stop_loss: float) -> None:
+            bar.update(task, completed=step, total=total, description=f"loss {loss:.4f}, stop slice {stop_loss:.4f}")
+
+        yield advance
+
+
+def _summary(result: "FitResult") -> dict[str, Any]:
+    return {
+        "model": result.model_id,
+        "promoted": result.promoted,
+        **{name: value for name, value in result.report.figures().items() if name != "promoted"},
+        "seconds": {phase: round(spent, 3) for phase, spent in result.seconds.items()},
+    }
+
+
+def _show(result: "FitResult", folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("symbol", "forecasts", "RMSE", "champion", "persistence", "skill")
+    for name, score in result.report.symbols.items():
+        skill = f"{1 - score.challenger / score.persistence:+.4f}" if score.persistence else "-"
+        champion = "-" if score.incumbent is None else f"{score.incumbent:.6g}"
+        table.add_row(name, str(score.n), f"{score.challenger:.6g}", champion, f"{score.persistence:.6g}", skill)
+    console = Console()
+    console.print(table)
+    verdict = "promoted" if result.promoted else "rejected"
+    console.print(f"model {result.model_id} in {folder}: {verdict}, {result.report.reason}")

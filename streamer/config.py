@@ -1,0 +1,263 @@
+"""Loads `Settings` from one YAML file, the environment's `STREAMER_SECTION__KEY`, and overrides.
+
+Errors name the file and line or the variable, the dotted key, what was found and what is expected.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from streamer.codec import shown
+from streamer.errors import ConfigError
+from streamer.settings import Settings, keys, yaml_text
+from streamer.settings.keys import KeyPath, dotted
+from streamer.settings.types import MASK, Unit, parse_token
+
+__all__ = ["Settings", "SettingsError", "load"]
+
+ENVIRONMENT_PREFIX = "STREAMER_"
+_NESTING = "__"
+_MAX_FILE_BYTES = 1024**2
+_MAX_TOKEN_BYTES = 4096
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "expected": "{what}",
+    "conflict": "{what}",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "model_type": "a section with keys of its own",
+    "path_type": "a path",
+    "string_too_long": "at most {max_length} characters",
+    "string_type": "text (in quotes where it looks like a number)",
+    "tuple_type": "a list",
+}
+"""What is expected, by pydantic's type of error; other types keep pydantic's own words."""
+
+
+class SettingsError(ConfigError):
+    """Settings that cannot be used. The text is the first problem, on one line; `problems` has them all."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(" ".join(problem.split()) for problem in problems)
+        more = len(self.problems) - 1
+        suffix = f" (and {more} more; streamer check-config shows all)" if more else ""
+        super().__init__(self.problems[0] + suffix)
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = {}) -> Settings:
+    """Effective settings; of a key given twice, the later source counts: file, environment, overrides.
+
+    path: YAML or JSON file of at most 1 MiB; None for none. An empty one stands for all defaults.
+    environ: variables `STREAMER_SECTION__KEY`, deeper keys by more `__`; their values are YAML.
+    overrides: by dotted key; a text is read as a variable's value is.
+
+    Raises `SettingsError`. Reads `path` and the file that `http.token_file` names, nothing else.
+    """
+    raw = _Raw(str(path) if path else "configuration")
+    if path:
+        raw.add_file(path)
+    for name in sorted(environ):  # a section's variable before those of its keys
+        prefix, rest = name[: len(ENVIRONMENT_PREFIX)], name[len(ENVIRONMENT_PREFIX) :]
+        if prefix.upper() == ENVIRONMENT_PREFIX and _NESTING in rest:
+            raw.set(tuple(rest.lower().split(_NESTING)), environ[name], name)
+    for key, value in overrides.items():
+        raw.set(tuple(key.split(".")), value, f"override {key}")
+    return _with_token(raw.validated(), raw)
+
+
+@dataclass
+class _Raw:
+    """Values as they were given, with where each came from, and the problems found so far."""
+
+    file: str
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add_file(self, path: Path) -> None:
+        try:
+            text = _read(path, _MAX_FILE_BYTES).decode("utf-8-sig")
+            document = yaml_text.read(text)
+        except yaml_text.YamlError as error:
+            raise SettingsError([f"{path}:{error.line}:{error.column}: {error}"]) from None
+        except OSError as error:
+            raise SettingsError([f"{path}: cannot be read: {error.strerror or error}"]) from None
+        except ValueError as error:  # too large, or not UTF-8
+            raise SettingsError([f"{path}: {error}"]) from None
+        if document.data is None:
+            return
+        if not isinstance(document.data, dict):
+            raise SettingsError([f"{path}: found {shown(document.data)}, expected sections such as 'kafka:'"])
+        self.data = document.data
+        self.origins = {where: f"{path}:{line}" for where, line in document.lines.items()}
+        self._take_out_secrets()
+
+    def _take_out_secrets(self) -> None:
+        """Secrets in files end in version control and backups. The mask that `effective` prints is none."""
+        for where in keys.secret_paths():
+            section: Any = self.data
+            for name in where[:-1]:
+                section = section.get(name) if isinstance(section, dict) else None
+            secret = section.pop(where[-1], None) if isinstance(section, dict) else None
+            if secret not in (None, MASK):
+                remedy = f"set {_variable(where)} or {dotted(where)}_file"
+                self._report(where, f"{dotted(where)}: a secret does not belong in the file: {remedy}")
+
+    def set(self, where: tuple[str, ...], value: Any, origin: str) -> None:
+        """Put `value` at `where`, in place of all that stood there."""
+        self.origins = {at: by for at, by in self.origins.items() if at[: len(where)] != where}
+        self.origins[where] = origin
+        section = self.data
+        for key in where[:-1]:
+            if not isinstance(section.get(key), dict):
+                section[key] = {}
+            section = section[key]
+        try:
+            section[where[-1]] = _parsed(where, value) if isinstance(value, str) else value
+        except yaml_text.YamlError as error:
+            self._report(where, f"{dotted(where)}: not YAML: {error}")
+            section.pop(where[-1], None)
+
+    def validated(self) -> Settings:
+        try:
+            settings = Settings.model_validate(self.data)
+        except ValidationError as error:
+            # A mistyped key first: what else is wrong often follows from it.
+            errors = sorted(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
+            for details in errors:
+                where, problem = _worded(details, self._given(details["loc"], details["input"]))
+                self._report(where, problem)
+            raise SettingsError(self.problems) from None
+        if self.problems:
+            raise SettingsError(self.problems)
+        return settings
+
+    def _given(self, where: KeyPath, otherwise: Any) -> Any:
+        """The value as it was written, where pydantic may hold it converted already."""
+        value: Any = self.data
+        try:
+            for part in where:
+                value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return otherwise
+        return value
+
+    def origin(self, where: KeyPath) -> str:
+        """What gave the key (file and line, variable, override), or a key inside it, or its section."""
+        inside = [by for at, by in self.origins.items() if at[: len(where)] == where]
+        around = [self.origins.get(where[:length]) for length in range(len(where), 0, -1)]
+        return next((by for by in (*around[:1], *inside, *around) if by), self.file)
+
+    def _report(self, where: KeyPath, problem: str) -> None:
+        self.problems.append(f"{self.origin(where)}: {problem}")
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most} bytes")
+    return content
+
+
+def _with_token(settings: Settings, raw: _Raw) -> Settings:
+    """`settings` with the token that `http.token_file` holds."""
+    path = settings.http.token_file
+    if path is None:
+        return settings
+    where = ("http", "token_file")
+    try:
+        if settings.http.token is not None:
+            raise ValueError("http.token is set too, give one of them")
+        token = parse_token(_read(path, _MAX_TOKEN_BYTES).decode())
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror or error}"
+    except PydanticCustomError as error:
+        problem = f"{path}: expected {error.message()}"
+    except UnicodeDecodeError:  # its text would show the secret
+        problem = f"{path}: expected text"
+    except ValueError as error:
+        problem = f"{path}: {error}"
+    else:
+        return settings.model_copy(update={"http": settings.http.model_copy(update={"token": token})})
+    raise SettingsError([f"{raw.origin(where)}: http.token_file: {problem}"])
+
+
+def _parsed(where: tuple[str, ...], text: str) -> Any:
+    """The value that a variable or a command line gives as text: YAML, but text where the key is text.
+
+    So a group named 007 or a token with a `#` stays as it is. Null and nothing stand for null.
+    """
+    types = keys.types_at(where)
+    if type(None) in types and text.strip() in ("", "null"):
+        return None
+    if SecretStr in types:
+        return text
+    if not types & {str, Path}:
+        return yaml_text.read(text).data
+    try:
+        value = yaml_text.read(text).data
+    except yaml_text.YamlError:
+        return text
+    return value if isinstance(value, list) else text
+
+
+def _worded(details: ErrorDetails, given: Any) -> tuple[KeyPath, str]:
+    """One of pydantic's errors, of the value `given`: the key that it is about, and a line in our words."""
+    context = details.get("ctx", {})
+    where: KeyPath = details["loc"]
+    if details["type"] == "extra_forbidden":
+        return where, f"unknown key {shown(dotted(where))}{_suggestion(where)}"
+    if details["type"] == "missing":
+        return (
+            where,
+            f"{dotted(where)}: missing, it has no default: set it in the file or as {_variable(where)}",
+        )
+    if details["type"] == "conflict":
+        where = (*where, *context["key"].split("."))
+    template = _EXPECTED.get(details["type"])
+    wanted = template.format(**_readable(where, context)) if template else details["msg"]
+    found = context.get("found") or (MASK if SecretStr in keys.types_at(where) else shown(given))
+    return where, f"{dotted(where)}: found {found}, expected {wanted}"
+
+
+def _readable(where: KeyPath, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Pydantic's bounds in the unit of the key."""
+    info = keys.find(where)
+    units = [item for item in info.metadata if isinstance(item, Unit)] if info else []
+    bounds = {"ge", "gt", "le", "lt"}
+    return {
+        name: units[0].render(value) if units and name in bounds else value for name, value in context.items()
+    }
+
+
+def _suggestion(where: KeyPath) -> str:
+    """The key whose name is nearest: of the same section, else of any."""
+    *section, name = keys.without_positions(where)
+    known = list(keys.paths())
+    siblings = [path[-1] for path in known if path[:-1] == tuple(section)]
+    if near := difflib.get_close_matches(name.lower(), siblings, n=1):
+        return f": did you mean '{dotted((*where[:-1], near[0]))}'?"
+    elsewhere = {
+        path[-1]: dotted(path) for path in reversed(known)
+    }  # of one name, the first in the file counts
+    if near := difflib.get_close_matches(name.lower(), elsewhere, n=1):
+        return f": did you mean '{elsewhere[near[0]]}'?"
+    return f": the keys here are {', '.join(siblings)}"
+
+
+def _variable(where: KeyPath) -> str:
+    return ENVIRONMENT_PREFIX + _NESTING.join(str(part).upper() for part in where)

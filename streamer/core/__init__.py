@@ -1,0 +1,1 @@
+"""The engine and its parts: pure and synchronous, numpy only, no I/O and no clock of its own."""

@@ -1,0 +1,158 @@
+"""The engine as bytes and back: restored and never stopped give the same forecasts, bit for bit."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from streamer.core import snapshot
+from streamer.core.calibration import Calibration
+from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.forecaster import Forecaster
+from streamer.core.grid import Position
+from streamer.core.market import Market
+from streamer.core.outcome import PERSISTENCE_MODEL, Pending, Swap
+from streamer.core.serving import Serving
+from streamer.core.tick import Tick
+from streamer.errors import ArtifactError, SnapshotError
+
+_SHAPING = ("step", "symbols", "targets", "change", "window", "scoring_window", "coverage")
+"""Settings under which a snapshot holds: with others, only the ring can be used again."""
+
+Load = Callable[[str], Forecaster]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An engine as it was. notices: what could not be kept, and why, a line each. extra: what the caller stored."""
+
+    engine: ForecastEngine
+    extra: dict[str, Any]
+    notices: tuple[str, ...] = ()
+
+
+def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
+    """The engine without its history, and `extra` (JSON values) beside it."""
+    serving = engine.serving
+    meta = {
+        "extra": dict(extra),
+        "settings": _shape(engine.settings),
+        "symbols": list(engine.symbols),
+        "position": asdict(engine.position),
+        "policy": {"ticks": engine.policy.ticks, "due_at": engine.policy.due_at, "wanted": engine.policy.wanted},
+        "target": engine.pending.target if engine.pending else None,
+        "model": serving.model.id if serving else None,
+        "swaps": [asdict(swap) for swap in engine.swaps],
+    }
+    return snapshot.pack(meta, dict(_arrays(engine)))
+
+
+def _shape(settings: EngineSettings) -> dict[str, Any]:
+    shape = {name: getattr(settings, name) for name in _SHAPING}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in shape.items()}
+
+
+def _arrays(engine: ForecastEngine) -> Iterable[tuple[str, np.ndarray]]:
+    yield from (("ring.times", engine.ring.times), ("ring.breaks", engine.ring.breaks))
+    yield "ring.prices", engine.ring.prices
+    for name in (field.name for field in fields(Market)):
+        yield f"market.{name}", getattr(engine.market, name)
+    yield "calibration.log_width", engine.calibration.log_width
+    yield "calibration.count", engine.calibration.count
+    for name, array in engine.scoreboard.arrays().items():
+        yield f"scores.{name}", array
+    if engine.pending:
+        for name in ("mask", "yhat", "lower", "upper"):
+            yield f"pending.{name}", getattr(engine.pending, name)
+    if engine.serving:
+        for name, array in engine.serving.state.items():
+            yield f"model.{name}", array
+
+
+def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterable[Swap] | None = None) -> Restored:
+    """The engine of a snapshot. SnapshotError where it cannot be read at all.
+
+    Under other settings than those it was made with, the ring goes through a new engine and the rest is dropped.
+    Where `load` raises ArtifactError, persistence serves and a training is wanted at once.
+    """
+    meta, arrays = snapshot.unpack(data)
+    try:
+        changed = [name for name, value in _shape(settings).items() if meta["settings"].get(name) != value]
+        if changed:
+            return _rebuild(settings, meta, arrays, schedule, load, changed)
+        return _resume(settings, meta, arrays, schedule, load)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise SnapshotError(f"the snapshot does not hold what it should: {error!r}") from error
+
+
+def _resume(
+    settings: EngineSettings,
+    meta: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    schedule: Iterable[Swap] | None,
+    load: Load,
+) -> Restored:
+    swaps = [Swap(**swap) for swap in meta["swaps"]]
+    ahead = None if schedule is None else [swap for swap in schedule if swap not in swaps]
+    engine = ForecastEngine(settings, ahead, load)
+    engine.widen(meta["symbols"][len(engine.symbols) :])
+    _fill_ring(engine, arrays)
+    engine.position = Position(**meta["position"])
+    engine.market = Market(**_part(arrays, "market"))
+    engine.calibration = Calibration(settings.coverage, **_part(arrays, "calibration"))
+    engine.scoreboard.restored(_part(arrays, "scores"))
+    engine.swaps = swaps
+    _restore_policy(engine, meta["policy"])
+    if meta["target"] is not None:
+        engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
+    notices = _restore_model(engine, meta["model"], _part(arrays, "model"), load)
+    return Restored(engine, meta["extra"], notices)
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{prefix}."): a for name, a in arrays.items() if name.startswith(f"{prefix}.")}
+
+
+def _fill_ring(engine: ForecastEngine, arrays: Mapping[str, np.ndarray]) -> None:
+    for buffer in (engine.ring, engine.history):
+        buffer.prepend(arrays["ring.times"], arrays["ring.breaks"], arrays["ring.prices"])
+
+
+def _restore_policy(engine: ForecastEngine, policy: Mapping[str, Any]) -> None:
+    engine.policy.ticks = policy["ticks"]
+    # A shorter `retrain.every` than before takes effect at once; a longer one does after the training now due.
+    engine.policy.due_at = min(policy["due_at"], policy["ticks"] + max(engine.policy.every, engine.policy.first))
+    engine.policy.wanted = policy["wanted"]
+
+
+def _restore_model(
+    engine: ForecastEngine, model_id: str | None, state: dict[str, np.ndarray], load: Load
+) -> tuple[str, ...]:
+    if model_id is None:
+        return ()
+    try:
+        model = load(model_id)
+    except ArtifactError as error:
+        engine.policy.request("champion_lost")
+        return (f"model {model_id} cannot be used, {PERSISTENCE_MODEL} serves until the next training: {error}",)
+    engine.serving = Serving.start(model, state, {symbol: i for i, symbol in enumerate(engine.symbols)})
+    return ()
+
+
+def _rebuild(
+    settings: EngineSettings,
+    meta: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    schedule: Iterable[Swap] | None,
+    load: Load,
+    changed: list[str],
+) -> Restored:
+    """A new engine on the old ring, as the settings have changed."""
+    engine = ForecastEngine(settings, schedule, load)
+    for time, row in zip(arrays["ring.times"].tolist(), arrays["ring.prices"], strict=True):
+        prices = {s: float(p) for s, p in zip(meta["symbols"], row, strict=True) if not np.isnan(p)}
+        engine.process(Tick(time, prices))
+    engine.policy.request("settings_changed")
+    notice = f"the settings changed ({', '.join(changed)}): the ring is kept, all else begins anew"
+    return Restored(engine, meta["extra"], (notice,))

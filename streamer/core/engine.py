@@ -1,0 +1,250 @@
+"""The engine of one stream: ticks in, forecasts and measurements out. Pure, synchronous, without I/O or clock."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core.buffer import TickBuffer
+from streamer.core.calibration import Calibration
+from streamer.core.forecaster import FORECASTERS, Forecaster
+from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
+from streamer.core.levels import Change
+from streamer.core.market import Market
+from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
+from streamer.core.policy import RetrainPolicy
+from streamer.core.scoring import Scoreboard
+from streamer.core.serving import CatchUp, Serving
+from streamer.core.spacing import SpacingWatch
+from streamer.core.tick import Tick
+
+_SWAPS_KEPT = 32  # in the snapshot, until the store has recorded them
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What shapes an engine. Times in ms, `max_gap` and `max_stale` in steps, the rest counted in ticks.
+
+    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all.
+    """
+
+    step: int = 60_000
+    symbols: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    change: Change = Change.LOG_RETURN
+    window: int = 100
+    max_gap: int = 60
+    max_stale: int = 1_500
+    late_reset: int = 10
+    max_ahead: int = 3_600_000
+    max_symbols: int = 2_048
+    scoring_window: int = 1_440
+    coverage: float = 0.9
+    first: int = 500
+    every: int = 1_440
+    history: int = 20_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """What one tick settles: symbol indices `(c,)`, squared errors `(c, forecasters)`, prices in their interval."""
+
+    cells: npt.NDArray[np.intp]
+    squared_errors: Floats
+    covered: npt.NDArray[np.bool_]
+
+
+class ForecastEngine:
+    """One stream: places each tick in time, scores what was pending, and forecasts the next.
+
+    A tick is worked out in full before anything is changed, so an exception leaves the engine as it was.
+    A `schedule` gives the swaps of an earlier run: they happen at the same ticks and replace training; `load`
+    gives the model of an id.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        schedule: Iterable[Swap] | None = None,
+        load: Callable[[str], Forecaster] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.grid = Grid(settings.step, settings.max_gap, settings.late_reset, settings.max_ahead)
+        self.position = Position()
+        self.symbols: tuple[str, ...] = ()
+        self.ring = TickBuffer(settings.window, 0)
+        self.history = TickBuffer(settings.history, 0)
+        self.market = Market.initial(0)
+        self.scoreboard = Scoreboard(0, len(FORECASTERS), settings.scoring_window)
+        self.calibration = Calibration.initial(0, settings.coverage)
+        self.policy = RetrainPolicy(settings.first, settings.every if schedule is None else 0)
+        self.pending: Pending | None = None
+        self.serving: Serving | None = None
+        self.swaps: list[Swap] = []
+        self._spacing = SpacingWatch(settings.step)
+        self._schedule = list(schedule or ())
+        self._load = load
+        self.widen(settings.symbols)
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model in service, "persistence" while there is none."""
+        return self.serving.model.id if self.serving else PERSISTENCE_MODEL
+
+    def process(self, tick: Tick) -> Step:
+        """Take in one tick and say what became of it."""
+        prices, new = self._read(tick)
+        if np.isnan(prices).all():
+            return Step(Rejected("no_price", f"none of its {len(tick.prices)} prices can be used"))
+        if len(prices) > self.settings.max_symbols:
+            return Step(
+                Rejected("too_many_symbols", f"the stream would have {len(prices)} symbols, more than limits.symbols")
+            )
+        placement = self.grid.place(self.position, tick.time, tick.record_time)
+        if placement.verdict is Verdict.AHEAD:
+            return Step(Rejected("ahead", "its time is more than feed.max_ahead after its record's timestamp"))
+        spacing = self._spacing.observe(tick.time)
+        if placement.verdict is not Verdict.ACCEPTED:
+            self.position = placement.position
+            return Step(self._dropped(placement.verdict, prices), spacing=spacing)
+        if new:
+            self.widen(new)
+        return self._accept(placement, prices, spacing)
+
+    def _read(self, tick: Tick) -> tuple[Floats, Sequence[str]]:
+        """Usable prices in the engine's columns, symbols not known so far behind them; and those symbols."""
+        new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self._index]
+        get, nan = tick.prices.get, np.nan
+        prices = np.array([get(symbol, nan) for symbol in (*self.symbols, *new)], np.float64)
+        return self.settings.change.usable(prices), new
+
+    def prices(self, tick: Tick) -> Floats:
+        """Usable prices of the symbols known so far, NaN where blank, `(n_symbols,)`."""
+        get = tick.prices.get
+        return self.settings.change.usable(np.array([get(symbol, np.nan) for symbol in self.symbols], np.float64))
+
+    def _dropped(self, verdict: Verdict, prices: Floats) -> Dropped:
+        conflict = False
+        if verdict is Verdict.DUPLICATE:
+            _, _, known = self.ring[len(self.ring) - 1]
+            shared = np.append(known, np.full(len(prices) - len(known), np.nan))
+            conflict = not np.array_equal(prices, shared, equal_nan=True)
+        return Dropped(verdict.value, conflict)
+
+    def _accept(self, placement: Placement, prices: Floats, spacing: int | None) -> Step:
+        """Work out all that the tick changes, then change it: nothing below the line can fail half-way."""
+        self._follow_schedule()
+        previous = self.position.last
+        row = Row(placement.time, prices, placement.is_break)
+        missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
+        scores, calibration = self._score(row)
+        market = self.market.after(row, missing, self.settings.change)
+        serving, changes = self._run_model(previous, row)
+        pending = self._predict(row.time, market, calibration, changes)
+        forecast = self._publish(row.time, pending, market)
+        # ---------------------------------------------------------------------------------------------------
+        self.position = placement.position
+        self.ring.append(row.time, row.is_break, prices)
+        self.history.append(row.time, row.is_break, prices)
+        if scores is not None:
+            self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
+        self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
+        training = self.policy.tick()
+        return Step(
+            forecast,
+            scored=0 if scores is None else len(scores.cells),
+            blanks=int(np.isnan(prices).sum()),
+            missing=missing,
+            is_break=row.is_break,
+            training=training,
+            spacing=spacing,
+        )
+
+    def _score(self, row: Row) -> tuple[_Scores | None, Calibration]:
+        """Compare what was pending with the prices really seen at its target time, and learn the widths from it."""
+        pending = self.pending
+        if pending is None or pending.target != row.time:
+            return None, self.calibration
+        seen = pending.mask & np.isfinite(row.prices)
+        inside = (row.prices >= pending.lower) & (row.prices <= pending.upper)
+        calibration = self.calibration.updated(seen.astype(np.float64), (seen & ~inside).astype(np.float64))
+        cells = np.flatnonzero(seen)
+        errors = pending.yhat[:, cells] - row.prices[cells]
+        return _Scores(cells, (errors * errors).T, inside[cells]), calibration
+
+    def _run_model(self, previous: int | None, row: Row) -> tuple[Serving | None, Floats]:
+        """Predicted changes of every symbol, `(2, n)`: as served, and by the bare network; zero is persistence."""
+        changes = np.zeros((2, len(row.prices)))
+        if self.serving is None:
+            return None, changes
+        serving, predicted = self.serving.after(previous, row, self.settings.step)
+        changes[:, serving.targets] = predicted
+        return serving, changes
+
+    def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
+        """The forecast of the next step, its interval frozen before its target."""
+        apply, last = self.settings.change.apply, market.last
+        mask = self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale)
+        half = calibration.width * market.sigma()
+        served = changes[0]
+        return Pending(
+            target=time + self.settings.step,
+            mask=mask,
+            yhat=np.stack([apply(last, served), apply(last, changes[1]), last]),
+            lower=apply(last, served - half),
+            upper=apply(last, served + half),
+        )
+
+    def _publish(self, time: int, pending: Pending, market: Market) -> Forecast:
+        cells = np.flatnonzero(pending.mask)
+        return Forecast(
+            as_of=time,
+            target=pending.target,
+            symbols=tuple([self.symbols[cell] for cell in cells]),
+            yhat=pending.yhat[0, cells],
+            lower=pending.lower[cells],
+            upper=pending.upper[cells],
+            last=market.last[cells],
+            model=self.model_id,
+        )
+
+    def widen(self, symbols: Sequence[str]) -> None:
+        """Add symbols, unknown so far, on the right of every row."""
+        self.symbols = (*self.symbols, *symbols)
+        n = len(self.symbols)
+        self._index = {symbol: column for column, symbol in enumerate(self.symbols)}
+        targets = self.settings.targets
+        self._is_target = np.array([not targets or symbol in targets for symbol in self.symbols], np.bool_)
+        self.ring.widen(n)
+        self.history.widen(n)
+        self.market = self.market.widened(n)
+        self.scoreboard.widen(n)
+        self.calibration = self.calibration.widened(n)
+        if self.pending is not None:
+            self.pending = self.pending.widened(n)
+        if self.serving is not None:
+            self.serving = Serving.start(self.serving.model, self.serving.state, self._index)
+
+    def catch_up(self, model: Forecaster, start: str | None = None) -> CatchUp:
+        """Begin to bring `model` up to the present; `swap` takes it once `advance` has returned True."""
+        return CatchUp(model, self.history, self._index, self.settings.step, len(self.ring), start)
+
+    def swap(self, ready: CatchUp) -> Swap:
+        """Put a model that has caught up into service from the next tick on; returns the event to record."""
+        if self.position.last is None or not ready.advance(0):
+            raise ValueError(f"model {ready.serving.model.id} has not seen every tick yet")
+        self.serving = Serving.start(ready.serving.model, ready.serving.state, self._index)
+        event = Swap(ready.serving.model.id, self.position.last, ready.start)
+        self.swaps = [*self.swaps, event][-_SWAPS_KEPT:]
+        return event
+
+    def _follow_schedule(self) -> None:
+        while self._schedule and self._schedule[0].after == self.position.last:
+            event = self._schedule[0]
+            if self._load is None:
+                raise ValueError("a schedule needs `load`, which gives the model of an id")
+            ready = self.catch_up(self._load(event.model), event.start)
+            ready.advance(len(self.history))
+            self.swap(ready)
+            self._schedule.pop(0)

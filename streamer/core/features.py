@@ -1,0 +1,66 @@
+"""Features: what the network sees of each symbol at each step.
+
+One implementation, stepped row by row: the trainer replays the history through it, serving steps it live.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.core import volatility
+from streamer.core.grid import Floats, Row
+from streamer.core.levels import Change
+
+State = Mapping[str, np.ndarray]
+"""Everything of a forecaster that changes from row to row, as named arrays: a value, never changed in place."""
+
+CLIP = 6.0  # sigmas: one bad print must not poison the network's state
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Scaled last change and mask of blanks, per symbol.
+
+    change: what a change is. The state holds, per symbol, the `level` last seen (NaN before the first), and the
+    `variance` and `weight` of its volatility.
+    """
+
+    change: Change
+
+    NAMES = ("change", "seen")
+
+    def initial(self, n_symbols: int) -> State:
+        """State before the first row."""
+        return {
+            "level": np.full(n_symbols, np.nan),
+            "variance": np.zeros(n_symbols),
+            "weight": np.zeros(n_symbols),
+        }
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        """Take in one row; returns the new state and the features, shape `(n_symbols, len(NAMES))`.
+
+        A blank feeds a zero change and a zero mask, and so does the first row of a session: the change across the
+        break is no one-step change.
+        """
+        level = self.change.level(row.prices)
+        moved = level - state["level"]
+        seen = np.isfinite(moved)
+        if row.is_break:
+            seen = np.zeros_like(seen)
+        moved = np.where(seen, moved, 0.0)
+        mask = seen.astype(np.float64)
+        variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
+        scaled = np.clip(moved / volatility.sigma(variance), -CLIP, CLIP)
+        after = {
+            "level": np.where(np.isnan(level), state["level"], level),
+            "variance": variance,
+            "weight": weight,
+        }
+        return after, np.stack([scaled, mask], axis=1)
+
+    @staticmethod
+    def scale(state: State) -> Floats:
+        """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
+        return volatility.sigma(state["variance"])

@@ -1,0 +1,43 @@
+"""What the engine asks of a model."""
+
+from typing import Protocol
+
+from streamer.core.features import State
+from streamer.core.grid import Floats, Row
+
+SERVED, LSTM, PERSISTENCE = "served", "lstm", "persistence"
+FORECASTERS = (SERVED, LSTM, PERSISTENCE)
+"""What is scored, always on the same cells: what was published, the bare network, and the baseline."""
+
+
+class Forecaster(Protocol):
+    """A trained model: immutable and complete; all that changes from row to row is in its `State`."""
+
+    @property
+    def id(self) -> str:
+        """Name under which the store holds it, and which its forecasts carry."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Symbols whose prices it reads, in the order of the rows that it is given."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Symbols that it forecasts, a subset of `symbols`."""
+
+    @property
+    def as_of(self) -> int:
+        """Grid time (ms) of the last row of the history that it was trained and replayed on."""
+
+    def initial_state(self) -> State:
+        """State before any row."""
+
+    def trained_state(self) -> State:
+        """State as it stood after the row at `as_of`."""
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        """Take in one row, prices `(len(symbols),)`.
+
+        Returns the new state and the predicted change of level to the next row, shape `(2, len(targets))`:
+        as served, and by the bare network. Pure: neither `state` nor `row` is changed.
+        """

@@ -1,0 +1,100 @@
+"""Time: where a tick falls on the grid of equal steps, and what lies between two ticks.
+
+Ticks lie on multiples of `step` milliseconds since the Unix epoch; a time off the grid is floored to it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+class Verdict(StrEnum):
+    """What becomes of a tick because of its time alone."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    AHEAD = "ahead"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the grid stands. `last`: time of the last accepted tick; `late_*`: the run of rising late ticks."""
+
+    last: int | None = None
+    late_run: int = 0
+    late_last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Verdict on one tick: its `time` on the grid, the position after it, and whether a session begins with it."""
+
+    verdict: Verdict
+    time: int
+    position: Position
+    is_break: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Places ticks in time. Pure: the position goes in and comes out.
+
+    step: ms between ticks. max_gap: missing ticks that are still stepped over; more is a session break.
+    late_reset: so many late ticks in a row that rise among themselves mean that time has restarted.
+    max_ahead: ms that an event may be ahead of its record's timestamp. It is never compared with the wall
+    clock, so that a replay decides alike; without the limit one bad clock would silence the stream for ever.
+    """
+
+    step: int
+    max_gap: int = 60
+    late_reset: int = 10
+    max_ahead: int = 3_600_000
+
+    def place(self, position: Position, time: int, record_time: int | None) -> Placement:
+        """Decide on a tick of event time `time` (ms)."""
+        time -= time % self.step
+        last = position.last
+        if record_time is not None and time > record_time + self.max_ahead:
+            return Placement(Verdict.AHEAD, time, position)
+        if last is None:
+            return Placement(Verdict.ACCEPTED, time, Position(time), is_break=True)
+        if time > last:
+            is_break = time - last > (self.max_gap + 1) * self.step
+            return Placement(Verdict.ACCEPTED, time, Position(time), is_break)
+        if time == last:
+            return Placement(Verdict.DUPLICATE, time, replace(position, late_run=0))
+        return self._late(position, time)
+
+    def _late(self, position: Position, time: int) -> Placement:
+        rises = position.late_run > 0 and time > position.late_last
+        run = position.late_run + 1 if rises else 1
+        if run >= self.late_reset:
+            return Placement(Verdict.ACCEPTED, time, Position(time), is_break=True)
+        return Placement(Verdict.LATE, time, replace(position, late_run=run, late_last=time))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One step of the grid as a forecaster sees it.
+
+    prices: shape `(n_symbols,)`, NaN where blank. is_break: the first row of a session, whose change from the
+    row before is not a one-step change.
+    """
+
+    time: int
+    prices: Floats
+    is_break: bool = False
+
+
+def rows_between(previous: int, row: Row, step: int) -> Iterator[Row]:
+    """Yield a blank row for each step missing between the time `previous` and `row`, then `row` itself."""
+    if not row.is_break:
+        for time in range(previous + step, row.time, step):
+            yield Row(time, np.full(row.prices.shape, np.nan))
+    yield row

@@ -1,0 +1,100 @@
+"""What comes out of the engine: exactly one outcome for each tick, and what is worth measuring."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.core.grid import Floats
+
+PERSISTENCE_MODEL = "persistence"
+"""What a forecast carries as its model while none serves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecast:
+    """A forecast of the prices one step ahead.
+
+    as_of, target: grid times, ms. symbols: those forecast. yhat, lower, upper, last: prices, `(len(symbols),)`,
+    `last` being the last price seen of each. model: id of the model that served, or "persistence".
+    """
+
+    as_of: int
+    target: int
+    symbols: tuple[str, ...]
+    yhat: Floats
+    lower: Floats
+    upper: Floats
+    last: Floats
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A tick that is not needed. reason: "duplicate" or "late". conflict: a duplicate with other prices."""
+
+    reason: str
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A tick that belongs to the dead letters. reason: one of a small, fixed set; detail: one line."""
+
+    reason: str
+    detail: str
+
+
+Outcome = Forecast | Dropped | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """All that one tick brought about.
+
+    scored: forecasts compared with prices. blanks: known symbols without a price. missing: steps before it that
+    had no tick. is_break: a session began. training: why a training is due now, if one is. spacing: the spacing
+    that the feed seems to keep instead of the step (ms), said once.
+    """
+
+    outcome: Outcome
+    scored: int = 0
+    blanks: int = 0
+    missing: int = 0
+    is_break: bool = False
+    training: str | None = None
+    spacing: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The recorded event that a model began to serve.
+
+    after: grid time (ms) of the last tick that the earlier model served. start: whether the model's state began
+    as "trained" (its state at the last row of its history) or at zero on the "ring".
+    """
+
+    model: str
+    after: int
+    start: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A forecast that waits for its price. Arrays per symbol of the engine, `(n,)`; `yhat` is `(forecasters, n)`."""
+
+    target: int
+    mask: np.ndarray
+    yhat: Floats
+    lower: Floats
+    upper: Floats
+
+    def widened(self, n_symbols: int) -> "Pending":
+        """The same with further symbols on the right, not forecast."""
+        more = n_symbols - len(self.mask)
+        return Pending(
+            self.target,
+            np.append(self.mask, np.zeros(more, np.bool_)),
+            np.pad(self.yhat, [(0, 0), (0, more)]),
+            np.pad(self.lower, (0, more)),
+            np.pad(self.upper, (0, more)),
+        )

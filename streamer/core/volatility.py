@@ -1,0 +1,31 @@
+"""Volatility of each symbol: exponentially weighted root mean square of its one-print changes."""
+
+import numpy as np
+
+from streamer.core.grid import Floats
+
+HALF_LIFE = 200.0  # prints: about half a session of minute prices
+WINSOR = 6.0  # sigmas: one bad print (1.06 between two 120s happened) must not blow up the scale
+FLOOR = 1e-12  # level units: a symbol that never moved still divides
+
+_DECAY = 0.5 ** (1.0 / HALF_LIFE)
+
+
+def update(variance: Floats, weight: Floats, change: Floats, seen: Floats) -> tuple[Floats, Floats]:
+    """One step of the weighted mean of squares; returns the new `(variance, weight)`, each `(n_symbols,)`.
+
+    variance: weighted mean square so far. weight: sum of weights, which makes the mean right from the first print
+    (as Adam's bias correction does). change: level change of this print. seen: 1.0 where there was one, else 0.0.
+    """
+    square = change * change
+    known = variance > 0.0
+    square = np.where(known, np.minimum(square, WINSOR * WINSOR * variance), square)
+    total = np.where(seen > 0.0, _DECAY * weight + 1.0, weight)
+    gain = seen / np.maximum(total, 1.0)
+    return variance + gain * (square - variance), total
+
+
+def sigma(variance: Floats) -> Floats:
+    """Standard deviation in level units, never below `FLOOR`."""
+    result: Floats = np.maximum(np.sqrt(variance), FLOOR)
+    return result

@@ -1,0 +1,28 @@
+"""Named arrays as bytes: `.npz` without pickle, the same bytes for the same arrays."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """Bytes of an `.npz` archive, in the order of the names."""
+    buffer = io.BytesIO()
+    named: dict[str, Any] = {name: arrays[name] for name in sorted(arrays)}
+    np.savez(buffer, allow_pickle=False, **named)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, Array]:
+    """Arrays of an `.npz` archive; raises ValueError where it is none, or is damaged."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"not an .npz archive: {error}") from error

@@ -1,0 +1,153 @@
+"""The history that a training learns from, and its replay through the features."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core import volatility
+from streamer.core.buffer import TickBuffer
+from streamer.core.features import Features
+from streamer.core.grid import Floats, Row
+from streamer.core.levels import Change
+from streamer.errors import TrainingError
+from streamer.model import arrays
+
+MIN_ROWS = 100  # the ring: nothing shorter is ever forecast from
+TARGET_CLIP = 8.0  # sigmas: large rare moves carry the gain on thin symbols, so no tighter
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """A history as the network meets it, on the grid: T rows, n symbols, m targets, F features.
+
+    x: features `(T, n, F)`, float32. y: next change of level over the scale known at t, `(T, m)`, float32.
+    mask: where y is to be learned, `(T, m)`. ticks: true for a tick, false for a missing step, `(T,)`.
+    """
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    mask: Bools
+    ticks: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSet:
+    """Ticks of one stream, oldest first.
+
+    symbols: columns of `prices`. targets: those to forecast. step: ms. times: grid times (ms), `(rows,)`.
+    breaks: true where a session begins, `(rows,)`. prices: NaN where blank, `(rows, n)`.
+    """
+
+    symbols: tuple[str, ...]
+    targets: tuple[str, ...]
+    change: Change
+    step: int
+    times: npt.NDArray[np.int64]
+    breaks: Bools
+    prices: Floats
+
+    def __post_init__(self) -> None:
+        rows = len(self.times)
+        if self.prices.shape != (rows, len(self.symbols)) or self.breaks.shape != (rows,):
+            raise ValueError(f"shapes do not fit: {rows} times, prices {self.prices.shape}")
+        if not set(self.targets) <= set(self.symbols):
+            raise ValueError("targets must be among the symbols")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz` file without pickle."""
+        path.write_bytes(arrays.pack({name: np.asarray(getattr(self, name)) for name in _FIELDS}))
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainingSet":
+        """Read what `save` wrote; raises TrainingError."""
+        try:
+            found = arrays.unpack(path.read_bytes())
+            return cls(
+                tuple(found["symbols"].astype(str).tolist()),
+                tuple(found["targets"].astype(str).tolist()),
+                Change(str(found["change"])),
+                int(found["step"]),
+                found["times"].astype(np.int64),
+                found["breaks"].astype(np.bool_),
+                found["prices"].astype(np.float64),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise TrainingError(f"{path} is no training set ({error}): hand the history over anew") from error
+
+    def usable(self) -> "TrainingSet":
+        """The set less the symbols that have no price; raises TrainingError where too little is left."""
+        priced: Bools = np.asarray(np.isfinite(self.prices).any(axis=0))
+        symbols = tuple(name for name, has in zip(self.symbols, priced.tolist(), strict=True) if has)
+        targets = tuple(name for name in self.targets if name in symbols)
+        if len(self) < MIN_ROWS:
+            raise TrainingError(
+                f"{len(self)} rows of history are too few, at least {MIN_ROWS} are needed: wait for more"
+            )
+        if not targets:
+            raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
+        return TrainingSet(
+            symbols, targets, self.change, self.step, self.times, self.breaks, self.prices[:, priced]
+        )
+
+    def rows(self, symbols: Sequence[str] | None = None) -> Iterator[Row]:
+        """Yield the rows of the grid, blank ones where steps are missing, with the prices of `symbols`.
+
+        A symbol that the set does not have is blank.
+        """
+        wanted = self.symbols if symbols is None else tuple(symbols)
+        prices = np.full((len(self), len(wanted)), np.nan)
+        position = {name: column for column, name in enumerate(self.symbols)}
+        for column, name in enumerate(wanted):
+            if name in position:
+                prices[:, column] = self.prices[:, position[name]]
+        buffer = TickBuffer(max(1, len(self)), len(wanted))
+        buffer.prepend(self.times, self.breaks, prices)
+        return buffer.rows(self.step)
+
+    def columns(self) -> npt.NDArray[np.intp]:
+        """Indices of the targets among the symbols, `(m,)`."""
+        return np.array([self.symbols.index(target) for target in self.targets], np.intp)
+
+    def replay(self, features: Features) -> Replay:
+        """Step the features over all rows of the grid, as serving does, and find each row's target."""
+        rows = list(self.rows())
+        columns = self.columns()
+        x = np.empty((len(rows), len(self.symbols), len(features.NAMES)), np.float32)
+        level, scale, sees = (np.empty((len(rows), len(columns))) for _ in range(3))
+        state = features.initial(len(self.symbols))
+        for index, row in enumerate(rows):
+            state, x[index] = features.step(state, row)
+            level[index] = state["level"][columns]
+            scale[index] = features.scale(state)[columns]
+            sees[index] = np.isfinite(row.prices[columns])
+        own = sees.astype(np.bool_) & ~np.array([row.is_break for row in rows])[:, None]
+        y, mask = _targets(level, scale, own)
+        return Replay(x, y, mask, _is_tick(rows, self.times))
+
+
+_FIELDS = ("symbols", "targets", "change", "step", "times", "breaks", "prices")
+
+
+def _targets(level: Floats, scale: Floats, own: Bools) -> tuple[npt.NDArray[np.float32], Bools]:
+    """Next change over scale, and where it counts, both `(T, m)`.
+
+    own: where a symbol has a price of its own in a row that begins no session.
+    """
+    mask = np.zeros(level.shape, np.bool_)
+    # Before a symbol first moved its scale is a mere floor: any move would be a target at the clip.
+    mask[:-1] = own[1:] & np.isfinite(level[:-1]) & (scale[:-1] > volatility.FLOOR)
+    moved = np.zeros(level.shape)
+    np.subtract(level[1:], level[:-1], out=moved[:-1], where=mask[:-1])
+    return np.clip(moved / scale, -TARGET_CLIP, TARGET_CLIP).astype(np.float32), mask
+
+
+def _is_tick(rows: Sequence[Row], times: npt.NDArray[np.int64]) -> Bools:
+    return np.isin(np.array([row.time for row in rows], np.int64), times)

@@ -1,0 +1,167 @@
+"""The promotion gate: challenger against incumbent on rows that neither the fit nor early stopping saw."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamer.core.forecaster import Forecaster
+from streamer.core.grid import Floats
+from streamer.model.dataset import TrainingSet
+
+_PERFECT = 1e-6  # a ratio's lower bound: log 0 of one perfect symbol would decide for all others
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolScore:
+    """Number of forecasts scored of one symbol, and RMSEs in price units; `incumbent` None without one."""
+
+    n: int
+    challenger: float
+    incumbent: float | None
+    persistence: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """Verdict and figures.
+
+    ratio: geometric mean over symbols of the challenger's RMSE over its rival's (the incumbent's, or without one
+    persistence's). persistence_ratio: the same over persistence's. Both NaN where nothing was scored.
+    seconds: wall time of the replays.
+    """
+
+    symbols: Mapping[str, SymbolScore]
+    ratio: float
+    persistence_ratio: float
+    promoted: bool
+    reason: str
+    seconds: float
+
+    def figures(self) -> dict[str, Any]:
+        """For the manifest: all but the wall time, NaN as None."""
+        return {
+            "symbols": {
+                name: {
+                    "n": score.n,
+                    "rmse": score.challenger,
+                    "incumbent_rmse": score.incumbent,
+                    "persistence_rmse": score.persistence,
+                }
+                for name, score in self.symbols.items()
+            },
+            "ratio": None if math.isnan(self.ratio) else self.ratio,
+            "persistence_ratio": None if math.isnan(self.persistence_ratio) else self.persistence_ratio,
+            "promoted": self.promoted,
+            "reason": self.reason,
+        }
+
+
+def judge(
+    challenger: Forecaster,
+    incumbent: Forecaster | None,
+    training_set: TrainingSet,
+    from_row: int,
+    tolerance: float,
+) -> GateReport:
+    """Replay both over all rows of the grid, from zero state; compare them on the rows from `from_row` on.
+
+    A forecast counts if it would have been sent (at a tick, after a first price) and its target price was really
+    seen, in the same session. A target that the incumbent lacks has persistence for its incumbent.
+    """
+    started = time.perf_counter()
+    last, actual = _cells(training_set, challenger.targets, from_row)
+    counted = np.isfinite(last) & np.isfinite(actual)
+
+    def rmse(change: Floats) -> Floats:
+        predicted = training_set.change.apply(last, change)
+        error = np.where(counted, predicted - actual, 0.0)
+        result: Floats = np.sqrt((error * error).sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
+        return result
+
+    flat = rmse(np.zeros(last.shape))
+    new = rmse(served_changes(challenger, training_set, challenger.targets)[from_row:-1])
+    old = (
+        rmse(served_changes(incumbent, training_set, challenger.targets)[from_row:-1])
+        if incumbent is not None
+        else None
+    )
+    scores = {
+        name: SymbolScore(
+            int(counted[:, column].sum()),
+            float(new[column]),
+            None if old is None else float(old[column]),
+            float(flat[column]),
+        )
+        for column, name in enumerate(challenger.targets)
+    }
+    return verdict(scores, tolerance, time.perf_counter() - started)
+
+
+def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float = 0.0) -> GateReport:
+    """Decide: without an incumbent, better than persistence; else not worse than it, nor than persistence.
+
+    tolerance: share by which the ratio to an incumbent may exceed 1.
+    """
+    scored = [score for score in scores.values() if score.n]
+    flat = _mean_ratio([(score.challenger, score.persistence) for score in scored])
+    rivals = [(score.challenger, score.incumbent) for score in scored if score.incumbent is not None]
+    ratio = _mean_ratio(rivals) if rivals else flat
+    if math.isnan(flat):
+        promoted, reason = False, "rejected: no price moved in the gate slice"
+    elif not rivals:
+        promoted = flat < 1.0
+        reason = f"{_word(promoted)}: RMSE {flat:.4f} of persistence's, must be below 1"
+    else:
+        # NaN: the incumbent was perfect wherever it was scored, and cannot be beaten.
+        promoted = ratio <= 1.0 + tolerance and flat <= 1.0
+        reason = (
+            f"{_word(promoted)}: RMSE {ratio:.4f} of the incumbent's, must not exceed {1.0 + tolerance:.4f}, "
+            f"and {flat:.4f} of persistence's, must not exceed 1"
+        )
+    return GateReport(dict(scores), ratio, flat, promoted, reason, seconds)
+
+
+def _word(promoted: bool) -> str:
+    return "promoted" if promoted else "rejected"
+
+
+def _mean_ratio(pairs: list[tuple[float, float]]) -> float:
+    """Geometric mean of the ratios whose denominator is not zero; NaN where there is none."""
+    logs = [math.log(max(above / below, _PERFECT)) for above, below in pairs if below > 0.0]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+
+def served_changes(forecaster: Forecaster, training_set: TrainingSet, targets: tuple[str, ...]) -> Floats:
+    """Changes of level as the forecaster would serve them, row by row from zero state, `(T, len(targets))`.
+
+    Zero, as persistence has it, for a target that it does not forecast.
+    """
+    column = {name: index for index, name in enumerate(forecaster.targets)}
+    known = [index for index, name in enumerate(targets) if name in column]
+    chosen = [column[targets[index]] for index in known]
+    state = forecaster.initial_state()
+    changes = []
+    for row in training_set.rows(forecaster.symbols):
+        state, predicted = forecaster.step(state, row)
+        change = np.zeros(len(targets))
+        change[known] = predicted[0, chosen]
+        changes.append(change)
+    return np.array(changes)
+
+
+def _cells(training_set: TrainingSet, targets: tuple[str, ...], from_row: int) -> tuple[Floats, Floats]:
+    """Last price seen at each row and actual price of the next, `(T - from_row - 1, m)`; NaN: not scored."""
+    last, actual = [], []
+    ticks = set(training_set.times.tolist())
+    seen = np.full(len(targets), np.nan)
+    for index, row in enumerate(training_set.rows(targets)):
+        if index > from_row:
+            actual.append(np.where(row.is_break, np.nan, row.prices))
+        seen = np.where(np.isnan(row.prices), seen, row.prices)
+        if index >= from_row:
+            last.append(seen if row.time in ticks else np.full(len(targets), np.nan))
+    return np.array(last[:-1]).reshape(-1, len(targets)), np.array(actual).reshape(-1, len(targets))

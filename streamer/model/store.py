@@ -1,0 +1,196 @@
+"""Catalogue of models by stream: a folder or object storage, whatever `fsspec` reaches."""
+
+import json
+import logging
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from streamer.errors import ArtifactError
+from streamer.model import artifact as artifacts
+from streamer.model.artifact import MANIFEST, Artifact
+from streamer.model.manifest import Manifest
+
+_log = logging.getLogger(__name__)
+
+_CACHED = 8  # models: a swap reloads the champion and perhaps the one before it, of a few streams
+_MAX_NAME = 200  # characters: below the 255 bytes of common file systems, with room for a suffix
+_SWAPS = "swaps"
+
+
+class ModelStore:
+    """Models and recorded swaps of all streams, under `url`.
+
+    `<url>/<stream>/<model id>/` holds an artifact, `<url>/<stream>/swaps/` a JSON file per swap. Calls block
+    on I/O and may come from several threads. Each raises ArtifactError, naming the url, if storage refuses.
+    """
+
+    def __init__(self, url: str, keep: int) -> None:
+        """Open the store at `url` (a path, or `s3://...`); `keep`: newest models that `prune` leaves."""
+        if keep < 1:
+            raise ValueError(f"keep must be positive, got {keep}")
+        self.url = url
+        self.keep = keep
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise ArtifactError(f"models.url {url}: {error}") from error
+        self._root = str(root).rstrip("/")
+        self._cache: OrderedDict[tuple[str, str], Artifact] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def save(self, stream: str, artifact: Artifact) -> None:
+        """Store a model; the manifest goes last, so that a partial one is never listed."""
+        folder = self._model(stream, artifact.id)
+        with self._storage("write"):
+            self._fs.makedirs(folder, exist_ok=True)
+            # A manifest that is already there must not vouch for files that are being replaced.
+            self._remove(f"{folder}/{MANIFEST}")
+            for name, data in artifact.contents().items():
+                self._put(f"{folder}/{name}", data)
+        self._remember(stream, artifact)
+
+    def load(self, stream: str, model_id: str) -> Artifact:
+        """Fetch and verify a model; raises ArtifactError where it is missing or damaged."""
+        folder = self._model(stream, model_id)
+        with self._lock:
+            if (stream, model_id) in self._cache:
+                self._cache.move_to_end((stream, model_id))
+                return self._cache[stream, model_id]
+        names = (*artifacts.FILES, MANIFEST)
+        contents = {name: data for name in names if (data := self._get(f"{folder}/{name}")) is not None}
+        artifact = artifacts.parse(contents, f"{self.url}/{quote_name(stream)}/{model_id}")
+        self._remember(stream, artifact)
+        return artifact
+
+    def list(self, stream: str) -> Sequence[Manifest]:
+        """Manifests of the stream's models, newest first; one that cannot be read is logged and left out."""
+        found = []
+        for folder in self._names(self._stream(stream)):
+            if folder == _SWAPS or (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
+                continue
+            try:
+                found.append(Manifest.from_bytes(data))
+            except ArtifactError as error:
+                _log.warning("model %s of stream %s in %s left out: %s", folder, stream, self.url, error)
+        return sorted(found, key=lambda manifest: (manifest.as_of, manifest.id), reverse=True)
+
+    def prune(self, stream: str, protected: set[str]) -> Sequence[str]:
+        """Remove all models but the newest `keep` and the protected ids; returns the ids removed."""
+        doomed = [m.id for m in self.list(stream)[self.keep :] if m.id not in protected]
+        for model_id in doomed:
+            folder = self._model(stream, model_id)
+            with self._storage("write"):
+                self._remove(f"{folder}/{MANIFEST}")
+                self._fs.rm(folder, recursive=True)
+            with self._lock:
+                self._cache.pop((stream, model_id), None)
+        return doomed
+
+    def record_swap(self, stream: str, swap: Mapping[str, Any]) -> None:
+        """Record that a model began to serve: `swap["after"]` is the offset, `swap["model"]` its id.
+
+        Recording the same swap again changes nothing.
+        """
+        folder = f"{self._stream(stream)}/{_SWAPS}"
+        path = f"{folder}/{int(swap['after'])}-{quote_name(str(swap['model']))}.json"
+        with self._storage("write"):
+            self._fs.makedirs(folder, exist_ok=True)
+            self._put(path, json.dumps(dict(swap), sort_keys=True).encode())
+
+    def swaps(self, stream: str) -> Sequence[dict[str, Any]]:
+        """Recorded swaps in the order of `after`; raises ArtifactError where one cannot be read."""
+        folder = f"{self._stream(stream)}/{_SWAPS}"
+        found = [self._swap(f"{folder}/{name}") for name in self._names(folder) if name.endswith(".json")]
+        return sorted(found, key=lambda swap: (swap["after"], str(swap["model"])))
+
+    def _swap(self, path: str) -> dict[str, Any]:
+        try:
+            swap = json.loads(self._get(path) or b"")
+            if isinstance(swap, dict) and isinstance(swap["after"], int) and "model" in swap:
+                return swap
+        except (ValueError, RecursionError, KeyError):
+            pass  # said below
+        raise ArtifactError(f"{self._fs.unstrip_protocol(path)} is no record of a swap: remove it")
+
+    def _stream(self, stream: str) -> str:
+        return f"{self._root}/{quote_name(stream)}"
+
+    def _model(self, stream: str, model_id: str) -> str:
+        return f"{self._stream(stream)}/{artifacts.check_id(model_id)}"
+
+    def _remember(self, stream: str, artifact: Artifact) -> None:
+        with self._lock:
+            self._cache[stream, artifact.id] = artifact
+            self._cache.move_to_end((stream, artifact.id))
+            while len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+
+    def _names(self, folder: str) -> Sequence[str]:
+        """Names in `folder`, hidden ones left out; none where there is no such folder."""
+        with self._storage("read"):
+            self._fs.invalidate_cache()  # another process may have written there
+            try:
+                paths = self._fs.ls(folder, detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def _get(self, path: str) -> bytes | None:
+        """Contents of a file, or None where there is none."""
+        name = path.rpartition("/")[2]
+        with self._storage("read"):
+            try:
+                if self._fs.size(path) > artifacts.limit(name):
+                    raise ArtifactError(f"{path} has more than {artifacts.limit(name)} bytes: it is foreign")
+                return bytes(self._fs.cat_file(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def _put(self, path: str, data: bytes) -> None:
+        """Write a file so that no reader ever sees half of it; object storage gives that by itself."""
+        if not isinstance(self._fs, LocalFileSystem):
+            self._fs.pipe_file(path, data)
+            return
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.{uuid.uuid4().hex}"
+        try:
+            self._fs.pipe_file(temporary, data)
+            os.replace(temporary, path)  # noqa: PTH105 -- fsspec's own move copies
+        except BaseException:
+            self._remove(temporary)
+            raise
+
+    def _remove(self, path: str) -> None:
+        if self._fs.exists(path):
+            self._fs.rm_file(path)
+
+    @contextmanager
+    def _storage(self, verb: str) -> Iterator[None]:
+        """Turn the storage's refusals (disk full, no permission, no such bucket) into one line."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            raise ArtifactError(f"models.url {self.url}: cannot {verb} there ({reason})") from error
+
+
+def quote_name(name: str) -> str:
+    """A file name for any string, different for different strings, that stays inside its folder."""
+    quoted = quote(name, safe="", errors="surrogatepass")
+    if quoted.startswith("."):  # '.', '..', and hidden files
+        quoted = "%2E" + quoted[1:]
+    if len(quoted) > _MAX_NAME:
+        # '%_' never comes out of quoting, so that no short name can be mistaken for a long one.
+        return f"%_{sha256(name.encode(errors='surrogatepass')).hexdigest()}"
+    return quoted or "%_"

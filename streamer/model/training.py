@@ -1,0 +1,225 @@
+"""Fitting by truncated back-propagation through time (Williams and Peng 1990) on lanes of history.
+
+The state is carried from chunk to chunk, a target stands at every step, and nothing is ever copied into windows.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from streamer.errors import TrainingError
+from streamer.model import network
+from streamer.model.network import Weights
+from streamer.model.spec import FitSpec, GateSpec, NetworkSpec, Shape
+
+Progress = Callable[[int, int, float, float], None]
+"""Called with step, budget in steps, loss since the last call, and loss on the stop slice."""
+
+_HUBER = 3.0  # sigmas: beyond, the loss is linear, so that rare jumps do not steer the fit
+_AVERAGING = 0.99  # decay of the averaged weights: a memory of some hundred steps
+_EVALUATIONS = 40  # on the stop slice, over the whole budget
+_WARM_UP = 0.1  # share of the budget in which the learning rate rises
+_CLIP_NORM = 1.0
+_WINDOW = 100  # rows: after so many a state from zero is as good as one carried all along (measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """The history in time order: fit `[0, fit_end)`, stop `[fit_end, stop_end)`, gate from `stop_end` on."""
+
+    fit_end: int
+    stop_end: int
+
+    @classmethod
+    def of(cls, rows: int, gate: GateSpec) -> "Slices":
+        """Split so many rows; raises TrainingError where a slice would be empty."""
+        stop_end = rows - max(1, round(rows * gate.fraction))
+        fit_end = stop_end - max(2, round(rows * gate.stop_fraction))
+        if fit_end < 2:
+            raise TrainingError(
+                f"{rows} rows are too few to split into fit, stop and gate slice: wait for more"
+            )
+        return cls(fit_end, stop_end)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """What is learned from: x `(T, rows, inputs)`; y, and mask (1.0 where it counts), `(T, rows, outputs)`."""
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.float32]
+
+    def until(self, end: int) -> "Series":
+        """The rows before `end`, without the last target, which lies at `end` and so in the next slice."""
+        mask = self.mask[:end].copy()
+        mask[-1] = 0.0
+        return Series(self.x[:end], self.y[:end], mask)
+
+
+def use_threads(threads: int) -> None:
+    """Make TensorFlow of this process deterministic, and keep it to so many threads. Before anything else."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train(
+    series: Series,
+    slices: Slices,
+    spec: NetworkSpec,
+    shape: Shape,
+    fit: FitSpec,
+    initial: Weights | None = None,
+    progress: Progress | None = None,
+) -> Weights:
+    """Fit on the fit slice, stop by the stop slice; returns the averaged weights that were best there.
+
+    initial: weights to start from. The same arguments give the same weights, bit for bit, on one machine.
+    Raises TrainingError where there is nothing to learn from, or the loss is no number.
+    """
+    learned, stopping = series.until(slices.fit_end), series.until(slices.stop_end)
+    stopping.mask[: slices.fit_end] = 0.0
+    for name, part in (("fit", learned), ("stop", stopping)):
+        if not part.mask.any():
+            raise TrainingError(
+                f"no target has two prices in a row in the {name} slice: wait for more history"
+            )
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(fit.seed)
+    length = min(fit.sequence, slices.fit_end // 2)
+    lanes = min(fit.lanes, max(1, slices.fit_end // (2 * length)))
+    fitter = _Fitter(spec, shape, fit, lanes, length)
+    if initial is not None:
+        fitter.start_from(initial)
+    return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, progress)
+
+
+def _fit(
+    fitter: "_Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None
+) -> Weights:
+    every = max(1, fit.steps // _EVALUATIONS)
+    best, best_loss, since = fitter.averaged_weights(), stopping.loss(), 0
+    losses = []
+    for step, chunk in zip(range(1, fit.steps + 1), fitter.chunks(learned, fit.seed), strict=False):
+        losses.append(fitter.step(*chunk))
+        if step % every and step < fit.steps:
+            continue
+        loss, stop_loss = float(np.mean(losses)), stopping.loss()
+        losses.clear()
+        if not (math.isfinite(loss) and math.isfinite(stop_loss)):
+            raise TrainingError(f"the loss is no number after {step} steps: lower the learning rate")
+        if progress is not None:
+            progress(step, fit.steps, loss, stop_loss)
+        if stop_loss < best_loss:
+            best, best_loss, since = fitter.averaged_weights(), stop_loss, 0
+        elif (since := since + 1) >= fit.patience:
+            break
+    return best
+
+
+class _Fitter:
+    """The network being fitted, its optimizer, and the running average of its weights."""
+
+    def __init__(self, spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: int, length: int) -> None:
+        self._lanes, self._length = lanes, length
+        self._model = network.stateful_model(spec, shape, lanes, length)
+        self.averaged = network.window_model(spec, shape)
+        warm_up = max(1, round(fit.steps * _WARM_UP))
+        rate = keras.optimizers.schedules.CosineDecay(
+            fit.learning_rate / 25.0,
+            max(1, fit.steps - warm_up),
+            warmup_target=fit.learning_rate,
+            warmup_steps=warm_up,
+        )
+        self._optimizer = keras.optimizers.AdamW(rate, weight_decay=0.0, global_clipnorm=_CLIP_NORM)
+        self._optimizer.build(self._model.trainable_variables)
+        self._steps = tf.Variable(0.0)
+        self._step = tf.function(self._train_step)
+        self.start_from(network.get_weights(self._model))
+
+    def start_from(self, weights: Weights) -> None:
+        network.set_weights(self._model, weights)
+        network.set_weights(self.averaged, weights)
+
+    def averaged_weights(self) -> Weights:
+        return network.get_weights(self.averaged)
+
+    def chunks(self, series: Series, seed: int) -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
+        """Yield chunks of all lanes, epoch after epoch; each starts at another row, from zero state."""
+        random = np.random.default_rng(seed)
+        rows, length = len(series.x), self._length
+        slack = min(length, rows - self._lanes * length)
+        while True:
+            start = int(random.integers(slack + 1))
+            lane = (rows - start) // self._lanes
+            self._reset()
+            for begin in range(0, lane - length + 1, length):
+                starts = start + begin + lane * np.arange(self._lanes)
+                yield tuple(windows(part, starts, length) for part in (series.x, series.y, series.mask))
+
+    def step(self, *chunk: npt.NDArray[np.float32]) -> float:
+        return float(self._step(*chunk))
+
+    def _train_step(self, x: Any, y: Any, mask: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = huber(self._model(x, training=True), y, mask)
+        variables = self._model.trainable_variables
+        self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        self._steps.assign_add(1.0)
+        # The first steps' weights are forgotten sooner, or they would weigh on the average for the whole fit.
+        decay = tf.minimum(_AVERAGING, (1.0 + self._steps) / (10.0 + self._steps))
+        for average, variable in zip(self.averaged.trainable_variables, variables, strict=True):
+            average.assign(average + (1.0 - decay) * (variable - average))
+        return loss
+
+    def _reset(self) -> None:
+        for layer in self._model.layers:
+            if isinstance(layer, keras.layers.LSTM):
+                layer.reset_state()
+
+
+class _Stopping:
+    """Loss on the stop slice, in windows side by side, each with rows before it to warm the state up."""
+
+    def __init__(self, model: keras.Model, series: Series, slices: Slices) -> None:
+        starts = np.arange(slices.fit_end, slices.stop_end, _WINDOW)
+        length = min(2 * _WINDOW, slices.stop_end)
+        ends = np.minimum(starts + _WINDOW, slices.stop_end)
+        begins = np.maximum(ends - length, 0)
+        mask = windows(series.mask, begins, length)
+        per_start = len(mask) // len(starts)
+        # A row is scored in the one window that starts last before it.
+        for index, (start, begin) in enumerate(zip(starts, begins, strict=True)):
+            mask[index * per_start : (index + 1) * per_start, : start - begin] = 0.0
+        x, y = windows(series.x, begins, length), windows(series.y, begins, length)
+        self._loss = tf.function(lambda: huber(model(x, training=False), y, mask))
+
+    def loss(self) -> float:
+        return float(self._loss())
+
+
+def windows(series: npt.NDArray[np.float32], starts: Any, length: int) -> npt.NDArray[np.float32]:
+    """Cut `(T, rows, k)` into a batch `(len(starts) * rows, length, k)`, the rows of one start together."""
+    cut = series[np.asarray(starts)[:, None] + np.arange(length)]
+    return np.ascontiguousarray(cut.swapaxes(1, 2)).reshape(-1, length, series.shape[2])
+
+
+def huber(predicted: Any, y: Any, mask: Any) -> Any:
+    """Mean Huber loss over the cells where `mask` is 1."""
+    error = tf.abs(predicted - y)
+    loss = tf.where(error < _HUBER, 0.5 * error * error, _HUBER * (error - 0.5 * _HUBER))
+    return tf.reduce_sum(loss * mask) / tf.maximum(tf.reduce_sum(mask), 1.0)
+
+
+def require_finite(weights: Weights) -> None:
+    """Raise TrainingError where a weight is no number."""
+    for name, values in weights.items():
+        if not np.isfinite(values).all():
+            raise TrainingError(f"the fit gave weights that are no numbers ({name}): lower the learning rate")

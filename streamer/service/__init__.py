@@ -1,0 +1,1 @@
+"""The daemon's surroundings: Kafka, the trainer process, metrics, HTTP, the log."""

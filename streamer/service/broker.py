@@ -1,0 +1,278 @@
+"""Kafka as the daemon sees it: clients with every setting explicit, topics checked, offsets and records looked up."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.structs import OffsetAndMetadata
+
+from streamer.errors import BrokerError, ConfigError
+from streamer.service.sink import AtLeastOnce, ExactlyOnce, Sink
+from streamer.settings.kafka import Kafka
+
+log = structlog.get_logger(__name__)
+
+_READ_MS = 500
+_READ_RECORDS = 500
+_READ_STALL = 30.0  # seconds without any progress before a read is given up
+_STATE_CONFIGS = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 * 2**20),  # small segments: only closed ones are compacted, and a restore reads the rest
+    "min.cleanable.dirty.ratio": "0.1",
+}
+
+
+class Broker:
+    """The way to one Kafka cluster. `input_span`: ms of event time that a full history reaches back."""
+
+    def __init__(self, settings: Kafka, input_span: int) -> None:
+        self.settings = settings
+        self._input_span = input_span
+        self._admin: AIOKafkaAdminClient | None = None
+
+    def _connection(self) -> dict[str, Any]:
+        return {"bootstrap_servers": self.settings.bootstrap_servers, "client_id": self.settings.group_id}
+
+    # --- start and stop -------------------------------------------------------------------------------------------
+
+    async def connect(self, stop: asyncio.Event) -> None:
+        """Wait for the broker, at most `kafka.startup_timeout`, or until `stop`. BrokerError names it."""
+        deadline = time.monotonic() + self.settings.startup_timeout
+        delay = 0.2
+        while not stop.is_set():
+            admin = AIOKafkaAdminClient(**self._connection())
+            try:
+                await admin.start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                await admin.close()
+                if time.monotonic() + delay > deadline:
+                    raise BrokerError(
+                        f"no Kafka broker answers at {self.settings.bootstrap_servers} "
+                        f"(kafka.bootstrap_servers) after {self.settings.startup_timeout:g} s: {error}"
+                    ) from error
+                log.warning("waiting for the broker", servers=self.settings.bootstrap_servers, error=str(error))
+                await _wait(stop, delay)
+                delay = min(2 * delay, 5.0)
+            else:
+                self._admin = admin
+                return
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._admin is not None:
+            await self._admin.close()
+            self._admin = None
+
+    @property
+    def admin(self) -> AIOKafkaAdminClient:
+        """The connected admin client."""
+        if self._admin is None:
+            raise RuntimeError("connect() comes first")
+        return self._admin
+
+    # --- clients --------------------------------------------------------------------------------------------------
+
+    def group_consumer(self, listener: ConsumerRebalanceListener) -> AIOKafkaConsumer:
+        """The member of the group: its position is set by the partition workers alone."""
+        settings = self.settings
+        consumer = AIOKafkaConsumer(
+            **self._connection(),
+            group_id=settings.group_id,
+            group_instance_id=settings.instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=round(settings.session_timeout * 1000),
+            heartbeat_interval_ms=max(1, round(settings.session_timeout * 1000 / 10)),
+            max_poll_interval_ms=600_000,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+        )
+        consumer.subscribe([settings.topics.prices], listener=listener)
+        return consumer
+
+    def sink(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> Sink:
+        """The way out for the input partition `tp`."""
+        settings = self.settings
+        if settings.delivery == "at_least_once":
+            return AtLeastOnce(
+                tp.partition, settings.transaction_timeout, consumer, settings.topics.state, **self._connection()
+            )
+        return ExactlyOnce(
+            tp.partition,
+            settings.transaction_timeout,
+            settings.group_id,
+            f"{settings.group_id}.{tp.topic}.{tp.partition}",
+            **self._connection(),
+        )
+
+    # --- topics ---------------------------------------------------------------------------------------------------
+
+    async def check_topics(self) -> int:
+        """Create the output topics that are missing, where allowed; returns the input's number of partitions.
+
+        ConfigError where a topic is missing or has fewer partitions than the input.
+        """
+        topics = self.settings.topics
+        counts = await self._partition_counts()
+        if topics.prices not in counts:
+            raise ConfigError(
+                f"topic {topics.prices!r} (kafka.topics.prices) does not exist at {self.settings.bootstrap_servers}: "
+                "create it, or let `streamer feed` do so"
+            )
+        partitions = counts[topics.prices]
+        wanted = (topics.forecasts, topics.state, topics.dead_letters)
+        if missing := [topic for topic in wanted if topic not in counts]:
+            if not self.settings.create_topics:
+                raise ConfigError(
+                    f"topic {missing[0]!r} does not exist: create it with {partitions} partitions, "
+                    "or set kafka.create_topics"
+                )
+            await self.create_topics(missing, partitions)
+            counts |= dict.fromkeys(missing, partitions)
+        for topic in wanted:
+            if counts[topic] < partitions:
+                raise ConfigError(
+                    f"topic {topic!r} has {counts[topic]} partitions, the input {topics.prices!r} has {partitions}: "
+                    f"give it as many, since output goes to the partition number of its input"
+                )
+        return partitions
+
+    async def _partition_counts(self) -> dict[str, int]:
+        """Number of partitions of each topic that exists."""
+        names = set(await self.admin.list_topics())
+        topics = self.settings.topics
+        ours = [t for t in (topics.prices, topics.forecasts, topics.state, topics.dead_letters) if t in names]
+        described = await self.admin.describe_topics(ours) if ours else []
+        return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+    async def create_topics(self, names: list[str], partitions: int) -> None:
+        """Create topics with `partitions` each; one that exists meanwhile is fine. ConfigError where refused."""
+        factor = self.settings.replication_factor or -1
+        new = [
+            NewTopic(
+                name, partitions, factor, topic_configs=_STATE_CONFIGS if name == self.settings.topics.state else {}
+            )
+            for name in names
+        ]
+        response = await self.admin.create_topics(new)
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                detail = next((text for text in message if text), error.__name__)
+                raise ConfigError(f"topic {name!r} cannot be created: {detail}; create it with {partitions} partitions")
+        log.info("topics created", topics=names, partitions=partitions)
+
+    # --- offsets --------------------------------------------------------------------------------------------------
+
+    async def committed(self, tp: TopicPartition) -> OffsetAndMetadata | None:
+        """The next offset that the group has committed, None before its first commit."""
+        found = await self.admin.list_consumer_group_offsets(self.settings.group_id, partitions=[tp])
+        offset = found.get(tp)
+        return None if offset is None or offset.offset < 0 else offset
+
+    async def offsets(self, tp: TopicPartition) -> tuple[int, int]:
+        """First offset held and the one behind the last, as a `read_committed` reader sees them."""
+        async with self._reader(tp) as reader:
+            first = await reader.beginning_offsets([tp])
+            end = await reader.end_offsets([tp])
+            return first[tp], end[tp]
+
+    async def start_offset(self, tp: TopicPartition) -> int:
+        """Where a group without committed offsets begins, by `kafka.start`."""
+        first, end = await self.offsets(tp)
+        if self.settings.start == "earliest":
+            return first
+        if self.settings.start_time is not None:
+            return await self._offset_at(tp, self.settings.start_time, end)
+        return end
+
+    async def warm_offset(self, tp: TopicPartition, before: int) -> int:
+        """An offset from which on a full history lies before the offset `before`."""
+        first, _ = await self.offsets(tp)
+        if first >= before:
+            return before
+        async with self._reader(tp, before - 1) as reader:
+            last = await anext(_batches(reader, tp, before))
+        return min(before, await self._offset_at(tp, last[-1].timestamp - self._input_span, first))
+
+    async def _offset_at(self, tp: TopicPartition, timestamp: int, otherwise: int) -> int:
+        async with self._reader(tp) as reader:
+            found = (await reader.offsets_for_times({tp: max(0, timestamp)}))[tp]
+        return otherwise if found is None else int(found.offset)
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[list[ConsumerRecord]]:
+        """Committed records of `[start, end)` in some batches; what retention took is left out."""
+        if start >= end:
+            return
+        async with self._reader(tp, start) as reader:
+            async for records in _batches(reader, tp, end):
+                yield records
+
+    async def snapshots(self, partition: int) -> dict[str, bytes]:
+        """The newest snapshot of each stream of an input partition."""
+        tp = TopicPartition(self.settings.topics.state, partition)
+        first, end = await self.offsets(tp)
+        newest: dict[str, bytes | None] = {}
+        async for records in self.read(tp, first, end):
+            newest.update({(r.key or b"").decode(errors="replace"): r.value for r in records})
+        return {name: value for name, value in newest.items() if value is not None}
+
+    def _reader(self, tp: TopicPartition, start: int | None = None) -> "_Reader":
+        consumer = AIOKafkaConsumer(
+            **self._connection(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )
+        return _Reader(consumer, tp, start)
+
+
+class _Reader:
+    """A consumer of one partition outside the group, for the time of a `with` block."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, tp: TopicPartition, start: int | None) -> None:
+        self._consumer = consumer
+        self._tp = tp
+        self._start = start
+
+    async def __aenter__(self) -> AIOKafkaConsumer:
+        await self._consumer.start()
+        self._consumer.assign([self._tp])
+        if self._start is not None:
+            self._consumer.seek(self._tp, self._start)
+        return self._consumer
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+
+async def _batches(reader: AIOKafkaConsumer, tp: TopicPartition, end: int) -> AsyncIterator[list[ConsumerRecord]]:
+    """Records before `end`; the position also crosses transaction markers, which are no records."""
+    position, moved = await reader.position(tp), time.monotonic()
+    while position < end:
+        found = await reader.getmany(tp, timeout_ms=_READ_MS, max_records=_READ_RECORDS)
+        if records := [record for record in found.get(tp, ()) if record.offset < end]:
+            yield records
+        now_at = await reader.position(tp)
+        if now_at != position:
+            position, moved = now_at, time.monotonic()
+        elif time.monotonic() - moved > _READ_STALL:
+            raise BrokerError(f"{tp.topic}-{tp.partition}: no record for {_READ_STALL:g} s at {position} of {end}")
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

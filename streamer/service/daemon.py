@@ -1,0 +1,203 @@
+"""The daemon: start up, serve, shut down, in that order. The composition root."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+
+from streamer.core.forecaster import Forecaster
+from streamer.core.outcome import Swap
+from streamer.errors import BrokerError, ConfigError
+from streamer.model.forecaster import LstmForecaster
+from streamer.model.store import ModelStore
+from streamer.service import wiring
+from streamer.service.broker import Broker
+from streamer.service.events import Events
+from streamer.service.group import Group
+from streamer.service.health import Health, watch_loop_lag
+from streamer.service.http import HttpServer
+from streamer.service.metrics import Metrics, RetrainOutcome
+from streamer.service.partition import Partition
+from streamer.service.sink import FencedError
+from streamer.service.trainer import Trainer, TrainerSettings
+from streamer.service.worker import PartitionWorker
+from streamer.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
+_FENCED_AGAIN_SECONDS = 60.0
+_REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
+
+
+class Daemon:
+    """One process of the group. Whoever wants it to end sets `stop`: a signal, a test, the demo.
+
+    schedule: URL of a model store whose recorded swaps replace training.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stop: asyncio.Event,
+        schedule: str | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._settings = settings
+        self._stop = stop
+        self.metrics = Metrics(registry or CollectorRegistry())
+        self.health = Health(_STALL_SECONDS)
+        self._store = ModelStore(schedule or settings.models.url, settings.models.keep)
+        self._scheduled = schedule is not None
+        self._broker = Broker(settings.kafka, settings.feed.step_ms * settings.retrain.history)
+        self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
+        self._events = Events(self.metrics, self.health, self._store, self._trainer)
+        self._group: Group | None = None
+        self._http = HttpServer(
+            settings.http.host,
+            settings.http.port,
+            self.metrics,
+            self.health,
+            settings.http.token,
+            {"retrain": self._retrain},
+        )
+
+    async def run(self) -> None:
+        """Start up, serve until `stop` is set, shut down. StreamerError says why it could not."""
+        port = await self._http.start()
+        log.info("metrics and health", url=f"http://{self._settings.http.host}:{port}")
+        self._events.left()
+        tasks = [
+            asyncio.create_task(self._trainer.run()),
+            asyncio.create_task(watch_loop_lag(self.metrics.event_loop_lag)),
+            asyncio.create_task(self._idle_progress()),
+        ]
+        try:
+            await self._broker.connect(self._stop)
+            if not self._stop.is_set():
+                await self._broker.check_topics()
+                await self._serve()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._shut_down()
+
+    # --- serve ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        """One membership after the other: a member that was fenced rejoins, it never goes on on its own belief."""
+        fenced_at = None
+        while not self._stop.is_set():
+            try:
+                await self._membership()
+            except FencedError as error:
+                now = time.monotonic()
+                if fenced_at is not None and now - fenced_at < _FENCED_AGAIN_SECONDS:
+                    raise ConfigError(
+                        f"another process with kafka.group_id {self._settings.kafka.group_id!r} and the same "
+                        "kafka.instance_id took over twice: stop it, or give each process its own instance_id"
+                    ) from error
+                fenced_at = now
+                log.warning("another process has taken over a partition; joining the group anew", reason=str(error))
+
+    async def _membership(self) -> None:
+        """From joining the group to leaving it."""
+        group = Group(self._new_worker, self._events, self._settings.kafka.session_timeout * _REVOKE_SHARE)
+        consumer = group.consumer = self._broker.group_consumer(group)
+        self._group = group
+        try:
+            await consumer.start()
+            await self._until_stopped(group)
+        except KafkaError as error:
+            raise BrokerError(f"the group {self._settings.kafka.group_id!r} refuses: {error!r}") from error
+        finally:
+            self._events.left()
+            await self._leave(group, consumer)
+
+    async def _until_stopped(self, group: Group) -> None:
+        """Return when asked to stop; raise what a worker raised."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._stop, group.failed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if group.failure is not None:
+            raise group.failure
+
+    async def _leave(self, group: Group, consumer: AIOKafkaConsumer) -> None:
+        """Within the deadline, whatever the broker does: what is not committed then, the next owner does again."""
+        limit = self._settings.daemon.shutdown_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await group.stop_workers()
+                await consumer.stop()
+        except TimeoutError:
+            log.error("left without the broker's answer", daemon_shutdown_timeout=limit)
+
+    def _new_worker(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> PartitionWorker:
+        settings = wiring.partition_settings(self._settings)
+        schedules = _Schedules(self._store) if self._scheduled else None
+
+        def new_partition() -> Partition:
+            return Partition(tp.topic, tp.partition, settings, self._load, schedules)
+
+        return PartitionWorker(tp, self._broker, consumer, new_partition, self._events)
+
+    def _load(self, stream: str, model_id: str) -> Forecaster:
+        return LstmForecaster.from_artifact(self._store.load(stream, model_id))
+
+    async def _idle_progress(self) -> None:
+        """A member without partitions, or one that waits for its broker, is alive as long as its loop turns."""
+        while True:
+            if self._group is None or not self._group.workers:
+                self.health.progress()
+            await asyncio.sleep(1.0)
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
+        self._events.trained(stream, outcome, seconds)
+
+    async def _retrain(self, stream: str | None) -> Mapping[str, Any]:
+        """Ask for a training of one stream, or of all; KeyError where there is no such stream."""
+        workers = self._group.workers if self._group else ()
+        found = {name: s for worker in workers for name, s in worker.partition.streams.items()}
+        asked = found if stream is None else {stream: found[stream]}
+        for each in asked.values():
+            each.engine.policy.request("requested")
+        return {"requested": sorted(asked)}
+
+    # --- shut down ------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        limit = self._settings.daemon.shutdown_timeout
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._events.errands()
+                await self._broker.close()
+        await self._http.stop(limit)
+        log.info("stopped")
+
+
+class _Schedules(dict[str, list[Swap]]):
+    """Recorded swaps by stream, read from the store when a stream is first met."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+
+    def __missing__(self, stream: str) -> list[Swap]:
+        self[stream] = [Swap(**swap) for swap in self._store.swaps(stream)]
+        return self[stream]
+
+
+def _trainer_settings(settings: Settings) -> TrainerSettings:
+    public = settings.model_copy(update={"http": settings.http.model_copy(update={"token": None, "token_file": None})})
+    return TrainerSettings(public.effective(), settings.retrain.time_limit, settings.retrain.memory_limit)

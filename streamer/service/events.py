@@ -1,0 +1,147 @@
+"""What follows from the workers' events: measurements, trainings, and records in the model store."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from streamer.core.outcome import Swap
+from streamer.errors import ArtifactError
+from streamer.model.dataset import TrainingSet
+from streamer.model.store import ModelStore
+from streamer.service.health import Health
+from streamer.service.metrics import Metrics, RetrainOutcome
+from streamer.service.partition import Batch, Stream
+from streamer.service.telemetry import Telemetry
+from streamer.service.trainer import Job, Trainer
+from streamer.service.worker import PartitionWorker
+
+log = structlog.get_logger(__name__)
+
+
+class Events:
+    """Implements `worker.Observer`. What the store is to record is done beside the path, by `errands`."""
+
+    def __init__(self, metrics: Metrics, health: Health, store: ModelStore, trainer: Trainer) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._store = store
+        self._trainer = trainer
+        self._telemetry = Telemetry(metrics)
+        self._restoring: set[str] = set()
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # --- partitions -----------------------------------------------------------------------------------------------
+
+    def joined(self, partitions: int) -> None:
+        """The group has given us so many partitions; none is fine too."""
+        self._health.set("group", True, f"joined, {partitions} partitions")
+        self._metrics.assigned_partitions.set(partitions)
+
+    def left(self) -> None:
+        """We are no member of the group."""
+        self._health.set("group", False, "not joined")
+        self._metrics.assigned_partitions.set(0)
+
+    def assigned(self, worker: PartitionWorker) -> None:
+        """A partition is ours and will be restored."""
+        self._restoring.add(str(worker))
+        self._show_readiness()
+
+    def gone(self, worker: PartitionWorker) -> None:
+        """A partition is ours no longer; whoever has it now shows its streams."""
+        self._restoring.discard(str(worker))
+        self._telemetry.gone(worker.partition)
+        self._show_readiness()
+
+    def progress(self) -> None:
+        """A worker's loop came round."""
+        self._health.progress()
+
+    def restored(self, worker: PartitionWorker, seconds: float) -> None:
+        """A partition's streams are as they were."""
+        self._restoring.discard(str(worker))
+        self._show_readiness()
+        self._telemetry.restored(worker.partition, seconds)
+        for stream in worker.partition.streams.values():
+            for swap in stream.engine.swaps:
+                self._errand(self._store.record_swap, stream.name, asdict(swap))
+
+    def _show_readiness(self) -> None:
+        waiting = ", ".join(sorted(self._restoring))
+        self._health.set("state", not waiting, f"restoring {waiting}" if waiting else "restored")
+
+    # --- ticks ----------------------------------------------------------------------------------------------------
+
+    def committed(
+        self, worker: PartitionWorker, batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
+    ) -> None:
+        """A batch is visible."""
+        self._telemetry.committed(worker.partition, batch, engine_seconds, seconds, lag)
+        for stream, step in batch.steps:
+            if stream is not None and step.training and self._trainer.busy_with(stream.name):
+                self.trained(stream.name, RetrainOutcome.SKIPPED, None)
+
+    # --- models ---------------------------------------------------------------------------------------------------
+
+    def wants_training(self, worker: PartitionWorker, stream: Stream, reason: str) -> None:
+        """Queue a training, unless the stream's is queued or running."""
+        engine = stream.engine
+
+        def ours() -> bool:
+            return worker.partition.streams.get(stream.name) is stream
+
+        def collect() -> tuple[TrainingSet, str | None] | None:
+            return (training_set(stream), engine.serving.model.id if engine.serving else None) if ours() else None
+
+        async def install(model_id: str) -> None:
+            await worker.install(stream, model_id)
+
+        self._trainer.request(Job(stream.name, reason, collect, install, engine.policy.ended))
+
+    def trained(self, stream: str, outcome: RetrainOutcome, seconds: float | None) -> None:
+        """A training has ended; seconds: None where none was begun."""
+        self._metrics.retrains.labels(stream, outcome).inc()
+        if seconds is not None:
+            self._metrics.retrain_duration.observe(seconds)
+
+    def swapped(self, worker: PartitionWorker, stream: Stream, swap: Swap) -> None:
+        """A model has begun to serve: record that, and let go of the models that none needs."""
+        log.info("model serves", stream=stream.name, model=swap.model, after=swap.after, start=swap.start)
+        self._telemetry.show_model(stream)
+        self._errand(self._store.record_swap, stream.name, asdict(swap))
+        self._errand(self._store.prune, stream.name, {swap.model})
+
+    def _errand(self, work: Callable[..., Any], *arguments: Any) -> None:
+        task = asyncio.create_task(_in_thread(work, *arguments))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def errands(self) -> None:
+        """Wait for what is still being recorded."""
+        await asyncio.gather(*self._errands)
+
+
+def training_set(stream: Stream) -> TrainingSet:
+    """A copy of what a stream's engine holds to learn from."""
+    engine, history = stream.engine, stream.engine.history
+    targets = engine.settings.targets
+    return TrainingSet(
+        symbols=engine.symbols,
+        targets=tuple(s for s in engine.symbols if not targets or s in targets),
+        change=engine.settings.change,
+        step=engine.settings.step,
+        times=history.times.copy(),
+        breaks=history.breaks.copy(),
+        prices=history.prices.copy(),
+    )
+
+
+async def _in_thread(work: Callable[..., Any], *arguments: Any) -> None:
+    """A store that is full or away must not stop the stream: what it could not record, it is told again."""
+    try:
+        await asyncio.to_thread(work, *arguments)
+    except ArtifactError as error:
+        log.error("the model store refuses", reason=str(error))

@@ -1,0 +1,75 @@
+"""Membership of the consumer group: partitions come and go, and a worker with each."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+
+from streamer.service.events import Events
+from streamer.service.worker import PartitionWorker
+
+log = structlog.get_logger(__name__)
+
+NewWorker = Callable[[TopicPartition, AIOKafkaConsumer], PartitionWorker]
+
+
+class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Starts a worker for each partition assigned, and ends it before the partition goes to another member.
+
+    aiokafka logs and swallows what a listener raises, so this one raises nothing: a worker that fails sets `failed`,
+    which the daemon waits for. revoke_timeout: seconds for the workers to commit their last batch; one that is slower
+    is cancelled, and its open transaction is aborted by the next owner's producer.
+    """
+
+    def __init__(self, new_worker: NewWorker, events: Events, revoke_timeout: float) -> None:
+        self.failed = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.consumer: AIOKafkaConsumer | None = None
+        self._new_worker = new_worker
+        self._events = events
+        self._revoke_timeout = revoke_timeout
+        self._running: dict[PartitionWorker, asyncio.Task[None]] = {}
+
+    @property
+    def workers(self) -> tuple[PartitionWorker, ...]:
+        """Those that serve now."""
+        return tuple(self._running)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Start a worker for each."""
+        self._events.joined(len(list(assigned)))
+        log.info("partitions assigned", partitions=sorted(f"{tp.topic}-{tp.partition}" for tp in assigned))
+        for tp in assigned:
+            worker = self._new_worker(tp, self.consumer)
+            task = asyncio.create_task(worker.run(), name=f"worker {worker}")
+            self._running[worker] = task
+            self._events.assigned(worker)
+            task.add_done_callback(self._ended)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """End the workers of all of them; assignment is eager, so it is always all."""
+        await self.stop_workers()
+
+    async def stop_workers(self) -> None:
+        """Let each worker commit its last batch and snapshots."""
+        running, self._running = self._running, {}
+        for worker in running:
+            worker.stop()
+        if not running:
+            return
+        _, late = await asyncio.wait(running.values(), timeout=self._revoke_timeout)
+        for task in late:
+            log.warning("worker did not end in time", worker=task.get_name(), seconds=self._revoke_timeout)
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        for worker in running:
+            self._events.gone(worker)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self.failure is None:
+            self.failure = error
+            self.failed.set()

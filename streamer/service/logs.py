@@ -1,0 +1,208 @@
+"""The log: structlog and the standard library's loggers through one renderer, as text for people or JSON."""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TextIO
+
+import numpy as np
+import structlog
+from pydantic import Secret, SecretBytes, SecretStr
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["text", "json"]
+
+MASK: Final = "**********"
+"""Stands for a secret, as pydantic writes it."""
+
+_LEADING_KEYS: Final = ("time", "level", "logger", "event")
+_TRACEBACK_KEYS: Final = ("exception", "stack")
+_COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
+
+
+def configure(level: str, format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send all records of `level` and above to `stream`; a second call replaces the first.
+
+    Args:
+        level: `debug`, `info`, `warning`, `error` or `critical`.
+        format: `text`: one aligned line a record, tracebacks indented below it; `json`: one object a line,
+            with `time` (ISO 8601, UTC), `level`, `logger`, `event` and what else the record has, tracebacks
+            in `exception`.
+        stream: Where to; standard error if None. Colours are used only if it is a terminal.
+    """
+    stream = sys.stderr if stream is None else stream
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            *_common_processors(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        # Modules make their loggers when imported, before this call: cached ones would keep the old settings.
+        cache_logger_on_first_use=False,
+    )
+    _install(_Handler(stream, _renderer(format, colours=stream.isatty())), threshold)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A class of our own, so that a second `configure` finds the first one's handler, and no one else's."""
+
+    def __init__(self, stream: TextIO, renderer: Processor) -> None:
+        super().__init__(stream)
+        self.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=_common_processors(),
+                processors=[
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    structlog.processors.format_exc_info,
+                    _to_plain_values,
+                    renderer,
+                ],
+            )
+        )
+
+
+def _common_processors() -> list[Processor]:
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+
+
+def _install(handler: _Handler, threshold: int) -> None:
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    # The handler has the threshold too, and not only the root: a record that a filter demotes has passed the
+    # root's check by then.
+    handler.setLevel(threshold)
+    root.addHandler(handler)
+    root.setLevel(threshold)
+    for name, demote in _DEMOTIONS.items():
+        logging.getLogger(name).addFilter(demote)
+
+
+def _renderer(format: LogFormat, *, colours: bool) -> Processor:
+    return _render_json if format == "json" else _TextRenderer(colours)
+
+
+# Noise of libraries
+
+
+def _is_harmless_retry(record: logging.LogRecord) -> bool:
+    """Whether a produce is repeated because the last transaction's markers are still being written (KIP-890).
+
+    Kafka 4 answers NotEnoughReplicas for that, since clients repeat on it without asking for metadata; versions
+    of the protocol that carry a message name the true cause in it. Where replicas really are missing, it does
+    not end with a few repetitions: the transaction's own time-out then says so.
+    """
+    if not str(record.msg).startswith("Got error produce response on topic-partition"):
+        return False
+    text = record.getMessage()
+    return "NotEnoughReplicasError" in text or "CONCURRENT_TRANSACTIONS" in text
+
+
+def _is_malformed_request(record: logging.LogRecord) -> bool:
+    """Whether aiohttp reports a client that does not speak HTTP (a port scan, TLS to a plain port)."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__module__ == "aiohttp.http_exceptions"
+
+
+def _demote(is_noise: Callable[[logging.LogRecord], bool]) -> Callable[[logging.LogRecord], bool]:
+    """A filter that turns the records which `is_noise` knows into debug ones, and lets all through."""
+
+    def demote(record: logging.LogRecord) -> bool:
+        if is_noise(record):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return True
+
+    return demote
+
+
+_DEMOTIONS: Final = {
+    "aiokafka.producer.sender": _demote(_is_harmless_retry),
+    "aiohttp.server": _demote(_is_malformed_request),
+}
+"""Filter by logger; made once, so that adding them again at a second `configure` changes nothing."""
+
+
+# Values
+
+
+def _to_plain_values(logger: WrappedLogger, name: str, event_dict: EventDict) -> EventDict:
+    """Processor: secrets masked, and only values that JSON has."""
+    return {str(key): _plain(value) for key, value in event_dict.items()}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Secret() | SecretStr() | SecretBytes():
+            return MASK
+        case np.generic():
+            return _plain(value.item())
+        case float() if not math.isfinite(value):
+            return str(value)  # JSON has no NaN and no infinity, and strict readers refuse the line
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return str(value)  # the value, not the member, of a StrEnum
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case _:
+            return str(value)
+
+
+# Renderers
+
+
+def _render_json(logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+    leading = {key: event_dict.pop(key) for key in _LEADING_KEYS if key in event_dict}
+    return json.dumps({**leading, **event_dict})
+
+
+class _TextRenderer:
+    """`time level event key=value ... [logger]`; what could forge a line or steer a terminal is escaped."""
+
+    def __init__(self, colours: bool) -> None:
+        self._colours = colours
+
+    def __call__(self, logger: WrappedLogger, name: str, event_dict: EventDict) -> str:
+        time, level, origin, event = (str(event_dict.pop(key, "")) for key in _LEADING_KEYS)
+        tracebacks = [str(event_dict.pop(key)) for key in _TRACEBACK_KEYS if key in event_dict]
+        pairs = [f"{_quoted(key)}={_quoted(value)}" for key, value in event_dict.items()]
+        paint = self._paint(level)
+        line = " ".join([time, paint(f"{level:<8}"), f"{_escaped(event):<40}", *pairs, f"[{origin}]"])
+        return "\n".join([line, *(_indented(text) for text in tracebacks)])
+
+    def _paint(self, level: str) -> Callable[[str], str]:
+        code = _COLOURS.get(level, "0")
+        return (lambda text: f"\x1b[{code}m{text}\x1b[0m") if self._colours else str
+
+
+def _as_json(text: str) -> str:
+    # JSON leaves DEL as it is, and, without ensure_ascii, the C1 controls and marks of writing direction too.
+    return json.dumps(text, ensure_ascii=not text.isprintable()).replace("\x7f", "\\u007f")
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else _as_json(text)[1:-1]
+
+
+def _quoted(value: object) -> str:
+    """The value as it is where nobody can mistake its end, else as JSON."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    is_plain = value.isprintable() and not set(value) & set(' "=')
+    return value if value and is_plain else _as_json(value)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {_escaped(line)}" for line in text.splitlines())

@@ -1,0 +1,251 @@
+"""The daemon's metrics, for Prometheus. All names begin with `streamer_`; units are base units."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from streamer import __version__
+from streamer.service.scores import ScoreCollector, ScoreView
+
+MAX_SYMBOL_SERIES: Final = 2_000
+"""Pairs of stream and symbol: at up to 11 series each, what a small Prometheus takes from one target in stride."""
+
+LATENCY_BUCKETS: Final = (
+    *(5e-5, 7e-5),
+    *(1e-4, 1.5e-4, 2e-4, 3e-4, 5e-4, 7e-4),
+    *(1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3),
+    *(1e-2, 1.5e-2, 2e-2, 3e-2, 5e-2, 7e-2),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.7),
+    *(1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0),
+)
+"""Seconds. From the engine's 50 us to a broker's 10 s, six to a decade: a quantile read from them is within a
+fifth of the true one, and without a stream label they cost 34 series a histogram."""
+
+DURATION_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
+"""Seconds that a training may take, from a toy to its time limit."""
+
+LAG_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds of event loop lag; Kafka drops a member whose heartbeats stop for its session time-out."""
+
+
+class TickStatus(StrEnum):
+    """The one outcome of an input offset."""
+
+    FORECAST = "forecast"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    DEAD_LETTER = "dead_letter"
+
+
+class ModelKind(StrEnum):
+    """What made a forecast."""
+
+    PERSISTENCE = "persistence"
+    LSTM = "lstm"
+
+
+class RetrainOutcome(StrEnum):
+    """How a training that was due ended."""
+
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class TransactionOutcome(StrEnum):
+    """How a transaction ended."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    FENCED = "fenced"
+
+
+@dataclass(slots=True)
+class _NewestTick:
+    """Event time of a stream's newest tick. Its age is taken when read: it grows while the feed is silent."""
+
+    event_time: float
+    clock: Callable[[], float]
+
+    def age(self) -> float:
+        return self.clock() - self.event_time
+
+
+class Metrics:
+    """All metrics, on the registry given. Labelled ones are public: `metrics.ticks.labels(stream, status).inc()`.
+
+    Second labels of metrics per stream come from the enums of this module, or `forget` would leave them behind.
+
+    Args:
+        registry: Where they are registered; one registry takes one `Metrics`.
+        max_symbol_series: Pairs of stream and symbol whose scores are shown at most.
+        clock: Now, in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        max_symbol_series: int = MAX_SYMBOL_SERIES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        # Each counter would get a twin that tells when it was made: half of all series, of no use to anyone here.
+        # The library has this as a switch of the process only.
+        disable_created_metrics()
+        self.registry = registry
+        self._clock = clock
+        self._newest: dict[str, _NewestTick] = {}
+        self._scores = ScoreCollector(max_symbol_series)
+        registry.register(self._scores)
+        self._make_stream_counters()
+        self._make_stream_gauges()
+        self._make_process_metrics()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def watch(self, stream: str, view: ScoreView) -> None:
+        """Show the scores of `stream` at each scrape, read from `view`."""
+        self._scores.watch(stream, view)
+
+    def refresh(self) -> None:
+        """Read the watched scores. To be called in the engines' thread; rendering may then go on in another."""
+        self._scores.refresh()
+
+    def tick_seen(self, stream: str, event_time: float) -> None:
+        """Note the newest tick's event time (seconds since the Unix epoch); its age is the feed's lag."""
+        newest = self._newest.get(stream)
+        if newest is None:
+            newest = self._newest[stream] = _NewestTick(event_time, self._clock)
+            self.feed_lag.labels(stream).set_function(newest.age)
+        newest.event_time = event_time
+
+    def model_serves(self, stream: str, model: str, trained_at: float) -> None:
+        """State which model serves `stream`, and when it was trained (seconds since the Unix epoch)."""
+        self.model.labels(stream).info({"model": model})
+        self.model_trained_timestamp.labels(stream).set(trained_at)
+
+    def no_model_serves(self, stream: str) -> None:
+        """State that `stream` is served by persistence alone."""
+        self.model.remove(stream)
+        self.model_trained_timestamp.remove(stream)
+
+    def forget(self, stream: str) -> None:
+        """Remove every series of `stream`: it moved to another process, which shows it now."""
+        self._scores.forget(stream)
+        self._newest.pop(stream, None)
+        for metric in self._by_stream:
+            metric.remove(stream)
+        # Not `remove_by_labels`, which looks at each series of the metric: a rebalance moves 2,000 streams at once.
+        for metric, values in self._by_stream_and_value:
+            for value in values:
+                metric.remove(stream, value)
+
+    def forget_partition(self, topic: str, partition: int) -> None:
+        """Remove the series of a partition that was revoked."""
+        self.consumer_lag.remove(topic, partition)
+
+    def _make_stream_counters(self) -> None:
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(name, documentation, ("stream", *labels), registry=self.registry)
+
+        self.ticks = counter("streamer_ticks_total", "Input records, by what became of them", "status")
+        self.conflicts = counter("streamer_conflicts_total", "Duplicate ticks whose prices differ")
+        self.blank_prices = counter("streamer_blank_prices_total", "Prices that were missing from a tick")
+        self.session_breaks = counter("streamer_session_breaks_total", "Gaps too long to be stepped over")
+        self.missing_ticks = counter(
+            "streamer_missing_ticks_total", "Ticks missing from the grid, stepped over"
+        )
+        self.forecasts = counter("streamer_forecasts_total", "Forecasts published", "model_kind")
+        self.retrains = counter("streamer_retrains_total", "Trainings that were due, by their end", "outcome")
+
+    def _make_stream_gauges(self) -> None:
+        def gauge(name: str, documentation: str) -> Gauge:
+            return Gauge(name, documentation, ("stream",), registry=self.registry)
+
+        self.feed_lag = gauge("streamer_feed_lag_seconds", "Age of the newest tick, by its own time")
+        self.last_forecast_timestamp = gauge(
+            "streamer_last_forecast_timestamp_seconds", "When the last forecast was published"
+        )
+        self.window_fill = gauge(
+            "streamer_window_fill_ratio", "Share of the ring of past rows that is filled"
+        )
+        self.history_fill = gauge(
+            "streamer_history_fill_ratio", "Share of the history to train on that is held"
+        )
+        self.model_trained_timestamp = gauge(
+            "streamer_model_trained_timestamp_seconds", "When the model that serves was trained"
+        )
+        self.model = Info("streamer_model", "The model that serves", ("stream",), registry=self.registry)
+        self._by_stream = (
+            *(self.conflicts, self.blank_prices, self.session_breaks, self.missing_ticks),
+            *(self.feed_lag, self.last_forecast_timestamp, self.window_fill, self.history_fill),
+            *(self.model_trained_timestamp, self.model),
+        )
+        self._by_stream_and_value = (
+            (self.ticks, tuple(TickStatus)),
+            (self.forecasts, tuple(ModelKind)),
+            (self.retrains, tuple(RetrainOutcome)),
+        )
+
+    def _make_process_metrics(self) -> None:
+        registry = self.registry
+        self.tick_to_forecast = Histogram(
+            "streamer_tick_to_forecast_seconds",
+            "From the fetch that returned a tick to the commit that made its forecast visible",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.engine_time = Histogram(
+            "streamer_engine_seconds",
+            "One tick's way through the engine",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.retrain_duration = Histogram(
+            "streamer_retrain_duration_seconds",
+            "From the start of a training's process to its end",
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        # A histogram, where a gauge of the worst since the last scrape would show a stall to whichever of two
+        # Prometheus servers asks first, and to nobody if that scrape fails.
+        self.event_loop_lag = Histogram(
+            "streamer_event_loop_lag_seconds",
+            "How much too late the event loop ends a short sleep",
+            buckets=LAG_BUCKETS,
+            registry=registry,
+        )
+        self.consumer_lag = Gauge(
+            "streamer_consumer_lag_messages",
+            "Records of the partition that are not read yet",
+            ("topic", "partition"),
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "streamer_dead_letters_total",
+            "Records sent to the dead-letter topic",
+            ("reason",),
+            registry=registry,
+        )
+        self.transactions = Counter(
+            "streamer_transactions_total", "Transactions, by their end", ("outcome",), registry=registry
+        )
+        self.assigned_partitions = Gauge(
+            "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry
+        )
+        Info("streamer_build", "The version that runs", registry=registry).info({"version": __version__})

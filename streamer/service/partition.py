@@ -1,0 +1,217 @@
+"""The streams of one input partition: records in, output records and measurements out. No I/O."""
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from streamer.codec import DecodeLimits, decode
+from streamer.core import checkpoint
+from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.forecaster import Forecaster
+from streamer.core.outcome import Forecast, Rejected, Step, Swap
+from streamer.core.tick import Tick
+from streamer.errors import ConfigError, DecodeError, StreamerError
+from streamer.service.records import OutputRecord, dead_letter_record, forecast_record
+
+log = structlog.get_logger(__name__)
+
+_ERRORS_IN_A_ROW = 3  # one is a strange tick; three are a fault of ours that a restart by the supervisor may mend
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """What a partition needs of the settings. `snapshot_every`: ticks of a stream between its snapshots."""
+
+    engine: EngineSettings
+    limits: DecodeLimits
+    streams: int
+    key_bytes: int
+    snapshot_every: int
+    forecasts: str
+    dead_letters: str
+    state: str
+    owner: str
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream and what its snapshots need.
+
+    held: offset up to which (exclusive) its records are in the last snapshot. unsaved: offset of the first record
+    taken in since that snapshot, None if there is none. ticks: how many since.
+    """
+
+    name: str
+    engine: ForecastEngine
+    held: int = 0
+    unsaved: int | None = None
+    ticks: int = 0
+    restored_ticks: int = 0
+    history_complete: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """What came of some records: all of it becomes visible at once, with the offset after them."""
+
+    next_offset: int
+    records: list[OutputRecord] = field(default_factory=list)
+    steps: list[tuple[Stream | None, Step]] = field(default_factory=list)
+    saved: list[Stream] = field(default_factory=list)
+
+
+@dataclass
+class Partition:
+    """Engines of the streams of one partition, by name.
+
+    models: gives the model of an id, by stream. schedules: recorded swaps by stream, which replace training.
+    """
+
+    topic: str
+    number: int
+    settings: PartitionSettings
+    models: Callable[[str, str], Forecaster]
+    schedules: Mapping[str, list[Swap]] | None = None
+    streams: dict[str, Stream] = field(default_factory=dict)
+    _errors: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the stream of records without a key."""
+        return f"{self.topic}-{self.number}"
+
+    def process(self, record: ConsumerRecord, batch: Batch) -> None:
+        """Take in one record; its outcome goes to `batch`. Raises only when errors of ours come in a row."""
+        batch.next_offset = record.offset + 1
+        stream: Stream | None = None
+        try:
+            name, tick = self.decode(record)
+            stream = self.streams.get(name)
+            if stream is not None and record.offset < stream.held:
+                return  # a replay that began for another stream's sake: this one holds the record already
+            step, stream = self._step(name, stream, tick)
+        except DecodeError as error:
+            step = Step(Rejected(error.reason, error.detail))
+        except Exception as error:
+            step = self._failed(record, error)
+        else:
+            self._errors = 0
+        self._emit(record, stream, step, batch)
+
+    def decode(self, record: ConsumerRecord) -> tuple[str, Tick]:
+        """Name of the stream and tick of a record; DecodeError where it has none."""
+        name = self._stream_name(record.key)
+        settings = self.settings
+        return name, decode(record.value, settings.limits, settings.engine.symbols, record_time=record.timestamp)
+
+    def _stream_name(self, key: bytes | None) -> str:
+        if key is None:
+            return self.name
+        if not key or len(key) > self.settings.key_bytes:
+            raise DecodeError("invalid_key", f"a key has 1 to {self.settings.key_bytes} bytes, this one {len(key)}")
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            raise DecodeError("invalid_key", "the key is not UTF-8") from None
+        if not name.isprintable():
+            raise DecodeError("invalid_key", "the key has characters that cannot be printed")
+        return name
+
+    def _step(self, name: str, stream: Stream | None, tick: Tick) -> tuple[Step, Stream | None]:
+        """A stream begins with its first accepted tick: rubbish under new keys leaves nothing behind."""
+        if stream is not None:
+            return stream.engine.process(tick), stream
+        if len(self.streams) >= self.settings.streams:
+            return Step(Rejected("too_many_streams", f"limits.streams allows {self.settings.streams}")), None
+        stream = Stream(name, self.engine(name), history_complete=True)
+        step = stream.engine.process(tick)
+        if not isinstance(step.outcome, Forecast):
+            return step, None
+        self.streams[name] = stream
+        return step, stream
+
+    def engine(self, name: str) -> ForecastEngine:
+        """A new engine for the stream `name`."""
+        return ForecastEngine(self.settings.engine, self._schedule(name), self._loader(name))
+
+    def _schedule(self, name: str) -> list[Swap] | None:
+        return None if self.schedules is None else self.schedules[name]
+
+    def _loader(self, name: str) -> Callable[[str], Forecaster]:
+        return lambda model_id: self.models(name, model_id)
+
+    def _failed(self, record: ConsumerRecord, error: Exception) -> Step:
+        """An unexpected exception: the engine is as it was before the tick, which goes to the dead letters."""
+        self._errors += 1
+        log.error(
+            "unexpected error on one tick",
+            topic=self.topic,
+            partition=self.number,
+            offset=record.offset,
+            exc_info=error,
+        )
+        if self._errors >= _ERRORS_IN_A_ROW:
+            raise StreamerError(
+                f"{self._errors} ticks in a row failed, the last at {self.topic}-{self.number} offset "
+                f"{record.offset}: {error!r}"
+            ) from error
+        return Step(Rejected("error", traceback.format_exception_only(error)[-1].strip()))
+
+    def _emit(self, record: ConsumerRecord, stream: Stream | None, step: Step, batch: Batch) -> None:
+        outcome = step.outcome
+        if isinstance(outcome, Forecast):
+            assert stream is not None
+            batch.records.append(forecast_record(self.settings.forecasts, outcome, stream.name, record))
+            stream.ticks += 1
+        elif isinstance(outcome, Rejected):
+            letters = self.settings.dead_letters
+            batch.records.append(dead_letter_record(letters, record, outcome.reason, outcome.detail))
+        if stream is not None and stream.unsaved is None:
+            stream.unsaved = record.offset
+        batch.steps.append((stream, step))
+
+    def save_due(self, batch: Batch, *, everything: bool = False) -> None:
+        """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all."""
+        touched = {stream.name: stream for stream, _ in batch.steps if stream is not None}
+        for stream in (self.streams if everything else touched).values():
+            fresh = stream.held == 0
+            if stream.unsaved is not None and (everything or fresh or stream.ticks >= self.settings.snapshot_every):
+                self.save(stream, batch)
+
+    def save(self, stream: Stream, batch: Batch) -> None:
+        """Add a snapshot of `stream` as it stands to `batch`."""
+        extra = {"next_offset": batch.next_offset, "owner": self.settings.owner}
+        value = checkpoint.save(stream.engine, extra)
+        batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value))
+        batch.saved.append(stream)
+
+    def committed(self, batch: Batch) -> None:
+        """`batch` is visible: its snapshots are what a new owner will start from."""
+        for stream in batch.saved:
+            stream.held, stream.unsaved, stream.ticks = batch.next_offset, None, 0
+
+    def replay_from(self, batch: Batch) -> int:
+        """Offset from which a new owner must replay, once `batch` is committed."""
+        saved = {stream.name for stream in batch.saved}
+        unsaved = (s.unsaved for s in self.streams.values() if s.unsaved is not None and s.name not in saved)
+        return min(unsaved, default=batch.next_offset)
+
+    def restore(self, name: str, snapshot: bytes) -> int:
+        """Put back a stream from its snapshot; returns the offset that follows what it holds.
+
+        SnapshotError where it cannot be used; ConfigError where it is not ours to use.
+        """
+        restored = checkpoint.restore(self.settings.engine, snapshot, self._loader(name), self._schedule(name))
+        for notice in restored.notices:
+            log.warning(notice, stream=name)
+        if restored.extra.get("owner") != self.settings.owner:
+            raise ConfigError(
+                f"topic {self.settings.state!r} holds the state of {restored.extra.get('owner')!r}, this daemon is "
+                f"{self.settings.owner!r}: give each group and input topic its own kafka.topics.state"
+            )
+        held = int(restored.extra["next_offset"])
+        self.streams[name] = Stream(name, restored.engine, held, restored_ticks=len(restored.engine.history))
+        return held

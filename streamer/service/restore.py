@@ -1,0 +1,141 @@
+"""Bring a partition to its committed offset, as a new owner and after a failed transaction alike.
+
+The committed offset is the one truth for the position. Snapshots are older than it; the offset's metadata names the
+offset from which they must be replayed, output suppressed, to be as they were.
+"""
+
+import asyncio
+import json
+
+import numpy as np
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from streamer.core.buffer import TickBuffer
+from streamer.core.grid import Position, Verdict
+from streamer.core.snapshot import NewerSnapshotError
+from streamer.core.tick import Tick
+from streamer.errors import BrokerError, ConfigError, DecodeError, SnapshotError
+from streamer.service.broker import Broker
+from streamer.service.partition import Batch, Partition, Stream
+from streamer.service.sink import Sink
+
+log = structlog.get_logger(__name__)
+
+
+def offset_to_commit(next_offset: int, replay_from: int) -> OffsetAndMetadata:
+    """The next offset to read, which names where a new owner must begin to replay."""
+    return OffsetAndMetadata(next_offset, json.dumps({"replay_from": replay_from}))
+
+
+def replay_offset(committed: OffsetAndMetadata) -> int | None:
+    """What `offset_to_commit` noted; None where nothing was kept (librdkafka's mock cluster keeps no metadata)."""
+    try:
+        replay_from = json.loads(committed.metadata)["replay_from"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return replay_from if isinstance(replay_from, int) and 0 <= replay_from <= committed.offset else None
+
+
+async def restore(
+    broker: Broker, consumer: AIOKafkaConsumer, sink: Sink, tp: TopicPartition, partition: Partition
+) -> int:
+    """Restore all streams of `tp`; returns the committed offset, at which `consumer` stands."""
+    committed = await broker.committed(tp)
+    if committed is None:
+        begin = await broker.start_offset(tp)
+        replay_from = await broker.warm_offset(tp, begin) if broker.settings.start == "warm" else begin
+        # A crash before the first tick must not move the beginning.
+        committed = offset_to_commit(begin, replay_from)
+        await sink.commit([], (tp, committed))
+    else:
+        replay_from = await _read_snapshots(broker, tp, partition, committed)
+    await _replay(broker, tp, partition, replay_from, committed.offset)
+    consumer.seek(tp, committed.offset)
+    return int(committed.offset)
+
+
+async def _read_snapshots(
+    broker: Broker, tp: TopicPartition, partition: Partition, committed: OffsetAndMetadata
+) -> int:
+    """Put back every stream that has a snapshot; returns the offset to replay from."""
+    noted = replay_offset(committed)
+    held = []
+    for name, snapshot in (await broker.snapshots(tp.partition)).items():
+        try:
+            held.append(partition.restore(name, snapshot))
+        except NewerSnapshotError as error:
+            raise ConfigError(f"stream {name!r}: {error}") from error
+        except SnapshotError as error:
+            log.error("snapshot refused, the stream is rebuilt from the log", stream=name, reason=str(error))
+            held.append(await broker.warm_offset(tp, committed.offset))
+            noted = None
+    return min(held, default=committed.offset) if noted is None else noted
+
+
+async def _replay(broker: Broker, tp: TopicPartition, partition: Partition, start: int, end: int) -> None:
+    """Process `[start, end)` again; what comes out was published before."""
+    unseen = Batch(start)
+    async for records in broker.read(tp, start, end):
+        for record in records:
+            partition.process(record, unseen)
+        unseen.records.clear()
+        unseen.steps.clear()
+        await asyncio.sleep(0)
+
+
+async def load_history(broker: Broker, tp: TopicPartition, partition: Partition) -> None:
+    """Read back, beside the path, the ticks that the streams held before their ring; trainings wait for it."""
+    behind = {name: stream for name, stream in partition.streams.items() if not stream.history_complete}
+    try:
+        if behind:
+            await _read_history(broker, tp, partition, behind)
+    except (BrokerError, KafkaError) as error:
+        log.warning(
+            "the history could not be read back; trainings go on with less", partition=str(tp), error=str(error)
+        )
+    for stream in behind.values():
+        stream.history_complete = True
+
+
+async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition, behind: dict[str, Stream]) -> None:
+    end = max(stream.held for stream in behind.values())
+    ticks = {name: _OldTicks(stream) for name, stream in behind.items()}
+    async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
+        for record in records:
+            try:
+                name, tick = partition.decode(record)
+            except DecodeError:
+                continue
+            if name in ticks and record.offset < behind[name].held:
+                ticks[name].take(tick)
+        await asyncio.sleep(0)
+    for old in ticks.values():
+        old.hand_over()
+
+
+class _OldTicks:
+    """Accepted ticks of one stream from before its snapshot."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._engine = stream.engine
+        # What the snapshot held is in the history already.
+        self._known = stream.restored_ticks
+        self._position = Position()
+        self._buffer = TickBuffer(self._engine.settings.history, len(self._engine.symbols))
+
+    def take(self, tick: Tick) -> None:
+        prices = self._engine.prices(tick)
+        placement = self._engine.grid.place(self._position, tick.time, tick.record_time)
+        if np.isnan(prices).all() or placement.verdict is Verdict.AHEAD:
+            return
+        self._position = placement.position
+        if placement.verdict is Verdict.ACCEPTED:
+            self._buffer.append(placement.time, placement.is_break, prices)
+
+    def hand_over(self) -> None:
+        older = slice(0, max(0, len(self._buffer) - self._known))
+        buffer = self._buffer
+        self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])

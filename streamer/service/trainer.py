@@ -1,0 +1,191 @@
+"""Training beside serving: one OS process per fit, one at a time, the rest queue.
+
+The process is `streamer train` on a job folder. It sets its own limits, ends with its parent, and can fail in any
+way without serving noticing more than an outcome.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from streamer.errors import ArtifactError, TrainingError
+from streamer.model import artifact as artifacts
+from streamer.model.dataset import TrainingSet
+from streamer.model.store import ModelStore
+from streamer.service.metrics import RetrainOutcome
+
+log = structlog.get_logger(__name__)
+
+_TAIL_LINES = 20  # of the trainer's stderr, for the log: the end says what went wrong
+_LINE_BYTES = 64 * 1024
+_KILL_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One training to be done.
+
+    collect: gives the history when its turn comes, and the id of the model in service (None: persistence); None if
+    the stream is not ours any more. install: puts a promoted model into service. ended: called last, whatever came.
+    """
+
+    stream: str
+    reason: str
+    collect: Callable[[], tuple[TrainingSet, str | None] | None]
+    install: Callable[[str], Awaitable[None]]
+    ended: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSettings:
+    """What a training is given. settings: effective configuration as JSON for the child. Limits: seconds, bytes."""
+
+    config: str
+    time_limit: float
+    memory_limit: int
+
+
+Ended = Callable[[str, RetrainOutcome, float], None]
+"""Told of each training's end: stream, outcome, seconds."""
+
+
+class Trainer:
+    """The queue of trainings and the process that does the present one."""
+
+    def __init__(self, settings: TrainerSettings, store: ModelStore, ended: Ended) -> None:
+        self._settings = settings
+        self._store = store
+        self._ended = ended
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._pending: set[str] = set()
+
+    def request(self, job: Job) -> bool:
+        """Queue a training; False (and nothing done) where one of the stream is queued or running."""
+        if job.stream in self._pending:
+            return False
+        self._pending.add(job.stream)
+        self._jobs.put_nowait(job)
+        return True
+
+    def busy_with(self, stream: str) -> bool:
+        """Whether a training of `stream` is queued or running."""
+        return stream in self._pending
+
+    async def run(self) -> None:
+        """Do the trainings one after the other, until cancelled; then the running process is killed."""
+        while True:
+            job = await self._jobs.get()
+            began = time.monotonic()
+            outcome: RetrainOutcome | None
+            try:
+                outcome = await self._train(job)
+            except (TrainingError, ArtifactError, LookupError) as error:
+                log.error("training failed, serving goes on as it was", stream=job.stream, reason=str(error))
+                outcome = RetrainOutcome.FAILED
+            finally:
+                self._pending.discard(job.stream)
+            job.ended()
+            if outcome is not None:
+                self._ended(job.stream, outcome, time.monotonic() - began)
+
+    async def _train(self, job: Job) -> RetrainOutcome | None:
+        collected = job.collect()
+        if collected is None:
+            return None
+        history, champion = collected
+        log.info("training", stream=job.stream, reason=job.reason, ticks=len(history), champion=champion)
+        with tempfile.TemporaryDirectory(prefix="streamer-train-") as folder:
+            result = await self._fit(Path(folder), job.stream, history, champion)
+            if not result["promoted"]:
+                log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
+                return RetrainOutcome.REJECTED
+            trained = await asyncio.to_thread(artifacts.read, Path(folder) / "model")
+            await asyncio.to_thread(self._store.save, job.stream, trained)
+        log.info("model promoted", stream=job.stream, model=result["model"], **_figures(result))
+        await job.install(result["model"])
+        return RetrainOutcome.PROMOTED
+
+    async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
+        await asyncio.to_thread(history.save, folder / "history.npz")
+        (folder / "config.json").write_text(self._settings.config)
+        arguments = ["--config", str(folder / "config.json"), "--output", str(folder / "model")]
+        if champion is not None:
+            incumbent = await asyncio.to_thread(self._store.load, stream, champion)
+            await asyncio.to_thread(artifacts.write, incumbent, folder / "champion")
+            arguments += ["--champion", str(folder / "champion")]
+        arguments += ["--background", "--memory-limit", str(self._settings.memory_limit), "--json"]
+        return await self._child([str(folder / "history.npz"), *arguments])
+
+    async def _child(self, arguments: list[str]) -> dict[str, Any]:
+        """Run `streamer train`; its last line on stdout is the result. TrainingError says what became of it."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "streamer", "train", *arguments),
+            stdin=asyncio.subprocess.PIPE,  # its end tells the child that the daemon is gone
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+            start_new_session=True,  # a Ctrl-C at the terminal is the daemon's to answer
+            env=_child_environment(),
+        )
+        try:
+            async with asyncio.timeout(self._settings.time_limit):
+                last, errors, code = await asyncio.gather(
+                    _last_line(process.stdout), _tail(process.stderr), process.wait()
+                )
+        except TimeoutError:
+            raise TrainingError(f"it took longer than retrain.time_limit, {self._settings.time_limit:g} s") from None
+        finally:
+            await _end(process)
+        if code != 0:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise TrainingError(f"the training process ended with {how}: {' | '.join(errors) or 'it said nothing'}")
+        try:
+            result: dict[str, Any] = json.loads(last)
+        except ValueError:
+            raise TrainingError(f"the training process gave no result but {last[:200]!r}") from None
+        return result
+
+
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("ratio", "skill", "reason", "seconds") if name in result}
+
+
+def _child_environment() -> dict[str, str]:
+    """The daemon's environment less its settings, which the child is given whole, without secrets."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("STREAMER_")}
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+
+
+async def _last_line(stream: asyncio.StreamReader | None) -> str:
+    lines = await _tail(stream)
+    return lines[-1] if lines else ""
+
+
+async def _tail(stream: asyncio.StreamReader | None) -> list[str]:
+    """The last lines of a stream, read to its end so that a child that floods it never blocks."""
+    assert stream is not None
+    tail = b""
+    while chunk := await stream.read(_LINE_BYTES):
+        tail = (tail + chunk)[-_LINE_BYTES:]
+    return [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()][-_TAIL_LINES:]
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process group if it still runs, and reap it."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        async with asyncio.timeout(_KILL_GRACE):
+            await process.wait()

@@ -1,0 +1,62 @@
+"""Settings as the parts of the daemon take them."""
+
+from streamer.core.engine import EngineSettings
+from streamer.core.levels import Change
+from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
+from streamer.service.partition import PartitionSettings
+from streamer.settings import Settings
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """What shapes an engine."""
+    feed, retrain = settings.feed, settings.retrain
+    return EngineSettings(
+        step=feed.step_ms,
+        symbols=feed.symbols,
+        targets=feed.targets,
+        change=Change(feed.change),
+        window=feed.window,
+        max_gap=feed.max_gap,
+        max_stale=feed.max_stale,
+        late_reset=feed.late_reset,
+        max_ahead=feed.max_ahead_ms,
+        max_symbols=settings.limits.symbols,
+        scoring_window=settings.scoring.window,
+        coverage=settings.interval.coverage,
+        first=retrain.first,
+        every=retrain.every,
+        history=retrain.history,
+    )
+
+
+def partition_settings(settings: Settings) -> PartitionSettings:
+    """What the streams of a partition share."""
+    kafka, limits = settings.kafka, settings.limits
+    return PartitionSettings(
+        engine=engine_settings(settings),
+        limits=limits.for_decoding(),
+        streams=limits.streams,
+        key_bytes=limits.key_bytes,
+        snapshot_every=settings.state.every,
+        forecasts=kafka.topics.forecasts,
+        dead_letters=kafka.topics.dead_letters,
+        state=kafka.topics.state,
+        owner=f"{kafka.group_id}/{kafka.topics.prices}",
+    )
+
+
+def network_spec(settings: Settings) -> NetworkSpec:
+    """The network to train."""
+    layers = tuple(LayerSpec(layer.units, layer.dropout) for layer in settings.network.layers)
+    return NetworkSpec(settings.network.mode, layers)
+
+
+def fit_spec(settings: Settings) -> FitSpec:
+    """Budget and schedule of a fit."""
+    fit = settings.fit
+    return FitSpec(fit.steps, fit.sequence, fit.lanes, fit.learning_rate, fit.patience, fit.seed)
+
+
+def gate_spec(settings: Settings) -> GateSpec:
+    """What a challenger must achieve."""
+    return GateSpec(settings.gate.tolerance, settings.gate.fraction, settings.gate.stop_fraction)

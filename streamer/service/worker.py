@@ -1,0 +1,216 @@
+"""One input partition, from assignment to revocation: restore, then fetch, process, commit, again and again."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from streamer.core.outcome import Swap
+from streamer.core.serving import CatchUp
+from streamer.errors import BrokerError, ConfigError
+from streamer.service import restore
+from streamer.service.broker import Broker
+from streamer.service.partition import Batch, Partition, Stream
+from streamer.service.sink import Sink
+
+log = structlog.get_logger(__name__)
+
+_FETCH_MS = 500
+_SLICE = 16  # ticks between two looks at the rest of the process: a few ms
+_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+class Observer(Protocol):
+    """Told of what has become visible, never of what may still be undone."""
+
+    def progress(self) -> None:
+        """The worker's loop came round."""
+
+    def restored(self, worker: "PartitionWorker", seconds: float) -> None:
+        """The partition's streams are as they were, and it begins to serve."""
+
+    def committed(
+        self, worker: "PartitionWorker", batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
+    ) -> None:
+        """A batch: the seconds that each tick took in the engine, those from fetch to commit, records still unread."""
+
+    def swapped(self, worker: "PartitionWorker", stream: Stream, swap: Swap) -> None:
+        """A model has begun to serve."""
+
+    def wants_training(self, worker: "PartitionWorker", stream: Stream, reason: str) -> None:
+        """A training is due, or still is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """Records of one fetch, and when it returned (monotonic seconds)."""
+
+    records: list[ConsumerRecord]
+    at: float
+
+
+class PartitionWorker:
+    """Owns one partition until `stop`. Its engines are changed by its own loop only, so nothing is locked."""
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        broker: Broker,
+        consumer: AIOKafkaConsumer,
+        new_partition: Callable[[], Partition],
+        observer: Observer,
+    ) -> None:
+        self.tp = tp
+        self.partition = new_partition()
+        self._new_partition = new_partition
+        self._broker = broker
+        self._consumer = consumer
+        self._observer = observer
+        self._sink: Sink
+        self._position = 0
+        self._ready: list[tuple[Stream, CatchUp]] = []
+        self._stopping = False
+        self._fetch_timeout: asyncio.Timeout | None = None
+
+    def __str__(self) -> str:
+        return f"{self.tp.topic}-{self.tp.partition}"
+
+    async def run(self) -> None:
+        """Serve until `stop`; a broker that is away is waited for. FencedError: another owner has taken over."""
+        attempt = 0
+        while not self._stopping:
+            try:
+                await self._session()
+            except (BrokerError, KafkaError) as error:
+                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                attempt += 1
+                log.warning("partition begins anew", partition=str(self), error=str(error), in_seconds=delay)
+                # Whether the last transaction became visible is open: only what the broker holds is true.
+                self.partition, self._ready = self._new_partition(), []
+                await asyncio.sleep(delay)
+
+    def stop(self) -> None:
+        """Ask for the end: the batch in hand is committed, and a last snapshot."""
+        self._stopping = True
+        self._interrupt_fetch()
+
+    async def install(self, stream: Stream, model_id: str) -> None:
+        """Load a model and catch it up beside the path; the loop swaps it in between two ticks. ArtifactError."""
+        model = await asyncio.to_thread(self.partition.models, stream.name, model_id)
+        ready = stream.engine.catch_up(model)
+        while not ready.advance(_SLICE):
+            await asyncio.sleep(0)
+        self._ready.append((stream, ready))
+        self._interrupt_fetch()
+
+    def _interrupt_fetch(self) -> None:
+        if self._fetch_timeout is not None:
+            self._fetch_timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def _session(self) -> None:
+        """From one start of the producer, which fences the owner before, to its end."""
+        began = time.monotonic()
+        self._sink = self._broker.sink(self.tp, self._consumer)
+        history: asyncio.Task[None] | None = None
+        try:
+            await self._sink.start()
+            self._position = await restore.restore(self._broker, self._consumer, self._sink, self.tp, self.partition)
+            self._observer.restored(self, time.monotonic() - began)
+            history = asyncio.create_task(restore.load_history(self._broker, self.tp, self.partition))
+            await self._serve()
+        finally:
+            if history is not None:
+                history.cancel()
+            await self._sink.stop()
+
+    async def _serve(self) -> None:
+        while not self._stopping:
+            self._observer.progress()
+            await self._swap_ready()
+            if fetched := await self._fetch():
+                await self._process(fetched)
+            self._ask_for_trainings()
+        last = Batch(self._position)
+        self.partition.save_due(last, everything=True)
+        if last.saved:
+            await self._commit(last)
+
+    async def _swap_ready(self) -> None:
+        """Swap in the models that have caught up. The snapshot is visible before the first forecast."""
+        while self._ready:
+            stream, ready = self._ready.pop(0)
+            if self.partition.streams.get(stream.name) is not stream:
+                continue  # the stream was restored since: its training is asked for again
+            ready.advance(len(stream.engine.history))
+            swap = stream.engine.swap(ready)
+            batch = Batch(self._position)
+            self.partition.save(stream, batch)
+            await self._commit(batch)
+            self._observer.swapped(self, stream, swap)
+
+    async def _fetch(self) -> _Fetched | None:
+        """Records as soon as there are any; None after a while without, and at once when interrupted.
+
+        There is always a fetch in flight: without one the coordinator would believe this member stuck.
+        """
+        try:
+            async with asyncio.timeout(None) as self._fetch_timeout:
+                if self._stopping or self._ready:
+                    return None
+                most = self._broker.settings.max_poll_records
+                found = await self._consumer.getmany(self.tp, timeout_ms=_FETCH_MS, max_records=most)
+        except TimeoutError:
+            return None
+        except OffsetOutOfRangeError:
+            await self._cross_gap()
+            return None
+        except NoOffsetForPartitionError:
+            return None  # said before the restore set the position
+        finally:
+            self._fetch_timeout = None
+        records = found.get(self.tp)
+        return _Fetched(records, time.monotonic()) if records else None
+
+    async def _cross_gap(self) -> None:
+        """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows."""
+        first, end = await self._broker.offsets(self.tp)
+        if self._position > end:
+            raise ConfigError(
+                f"{self} ends at offset {end}, but offset {self._position} is committed: the topic was made anew and "
+                f"forecast ids would repeat; use another kafka.group_id and kafka.topics.state"
+            )
+        log.warning("records expired unread", partition=str(self), lost=first - self._position)
+        self._position = first
+        self._consumer.seek(self.tp, first)
+
+    async def _process(self, fetched: _Fetched) -> None:
+        batch = Batch(self._position)
+        engine_seconds = []
+        for count, record in enumerate(fetched.records, 1):
+            began = time.perf_counter()
+            self.partition.process(record, batch)
+            engine_seconds.append(time.perf_counter() - began)
+            if count % _SLICE == 0:
+                await asyncio.sleep(0)
+        self.partition.save_due(batch)
+        await self._commit(batch)
+        seconds = time.monotonic() - fetched.at
+        highwater = self._consumer.highwater(self.tp)
+        lag = None if highwater is None else max(0, highwater - batch.next_offset)
+        self._observer.committed(self, batch, engine_seconds, seconds, lag)
+
+    async def _commit(self, batch: Batch) -> None:
+        offset = restore.offset_to_commit(batch.next_offset, self.partition.replay_from(batch))
+        await self._sink.commit(batch.records, (self.tp, offset))
+        self._position = batch.next_offset
+        self.partition.committed(batch)
+
+    def _ask_for_trainings(self) -> None:
+        for stream in self.partition.streams.values():
+            if stream.history_complete and stream.engine.policy.wanted:
+                self._observer.wants_training(self, stream, stream.engine.policy.wanted)

@@ -1,0 +1,43 @@
+"""What can be configured: every key with its type, default, bounds and meaning.
+
+Pure data, no I/O: `streamer.config` reads it from files and the environment and words the errors.
+"""
+
+from streamer.settings.kafka import Kafka, Topics
+from streamer.settings.root import (
+    Daemon,
+    Feed,
+    Fit,
+    Gate,
+    Http,
+    Interval,
+    Layer,
+    Limits,
+    Log,
+    Models,
+    Network,
+    Retrain,
+    Scoring,
+    Settings,
+    State,
+)
+
+__all__ = [
+    "Daemon",
+    "Feed",
+    "Fit",
+    "Gate",
+    "Http",
+    "Interval",
+    "Kafka",
+    "Layer",
+    "Limits",
+    "Log",
+    "Models",
+    "Network",
+    "Retrain",
+    "Scoring",
+    "Settings",
+    "State",
+    "Topics",
+]

@@ -1,0 +1,67 @@
+"""The keys of the settings, as data: which there are, what each takes, and how each is written."""
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from streamer.settings.root import Settings
+from streamer.settings.types import Section
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands: keys, and positions in lists."""
+
+
+def dotted(where: KeyPath) -> str:
+    """`network.layers[0].units`, as messages and overrides name it."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
+    return text.removeprefix(".") or "settings"
+
+
+def without_positions(where: KeyPath) -> tuple[str, ...]:
+    """The keys alone: all items of a list have the same."""
+    return tuple(part for part in where if isinstance(part, str))
+
+
+def paths(section: type[Section] = Settings) -> Iterator[tuple[str, ...]]:
+    """Every key of `section`, those of its own sections after each."""
+    for name, info in section.model_fields.items():
+        yield (name,)
+        if inner := _section_of(info):
+            yield from ((name, *path) for path in paths(inner))
+
+
+def secret_paths() -> Iterator[tuple[str, ...]]:
+    """The keys whose values are never shown and never in the file."""
+    return (path for path in paths() if SecretStr in types_at(path))
+
+
+def find(where: KeyPath) -> FieldInfo | None:
+    """The key at `where`, None for an unknown one."""
+    section: type[Section] | None = Settings
+    info: FieldInfo | None = None
+    for name in without_positions(where):
+        info = section.model_fields.get(name) if section else None
+        section = _section_of(info) if info else None
+    return info
+
+
+def types_at(where: KeyPath) -> set[Any]:
+    """The types that the key at `where` takes, `NoneType` where it may be null; none for an unknown key."""
+    info = find(where)
+    if info is None:
+        return set()
+    is_union = get_origin(info.annotation) in (Union, UnionType)
+    members = get_args(info.annotation) if is_union else (info.annotation,)
+    bare = (get_args(member)[0] if get_origin(member) is Annotated else member for member in members)
+    return set(bare)
+
+
+def _section_of(info: FieldInfo) -> type[Section] | None:
+    """The section that a key opens, or the one that each item of its list is."""
+    for candidate in (info.annotation, *get_args(info.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

@@ -1,0 +1,291 @@
+"""The sections of the settings, and `Settings`, which holds them all."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+
+from streamer.codec import DecodeLimits
+from streamer.settings import yaml_text
+from streamer.settings.kafka import Kafka
+from streamer.settings.types import (
+    DAY,
+    DURATION,
+    Bytes,
+    Seconds,
+    Section,
+    Symbols,
+    Text,
+    Token,
+    conflict,
+    expected,
+)
+
+_MAX_LAYERS = 8
+
+
+class Feed(Section):
+    """The market feed: its grid of times, its symbols, and how unruly it may be."""
+
+    step: Seconds = Field(
+        default=60.0, ge=0.001, le=DAY, description="Time from tick to tick; a whole number of milliseconds."
+    )
+    symbols: Symbols = Field(default=(), description="Symbols to read; empty: taken from the first ticks.")
+    targets: Symbols = Field(default=(), description="Symbols to forecast; empty: all.")
+    change: Literal["log_return", "difference"] = Field(
+        default="log_return",
+        description="What is forecast: log returns (of prices above zero) or plain differences.",
+    )
+    window: int = Field(
+        default=100, ge=2, le=10_000, description="Ticks in the ring, and before a model's first forecast."
+    )
+    max_gap: int = Field(
+        default=60,
+        ge=0,
+        le=100_000,
+        description="Missing steps that are stepped over; more are a session break.",
+    )
+    max_stale: int = Field(
+        default=1500,
+        ge=1,
+        le=1_000_000,
+        description="Steps without a price after which a symbol leaves the forecast.",
+    )
+    late_reset: int = Field(
+        default=10,
+        ge=2,
+        le=10_000,
+        description="Late ticks in a row, rising, after which time has restarted.",
+    )
+    max_ahead: Seconds = Field(
+        default=3600.0,
+        le=365 * DAY,
+        description="How far a tick may lie ahead of its Kafka record's timestamp.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if Decimal(repr(self.step)) * 1000 % 1:
+            conflict("step", DURATION.render(self.step), "a whole number of milliseconds")
+        foreign = [target for target in self.targets if self.symbols and target not in self.symbols]
+        if foreign:
+            conflict("targets", repr(foreign[0]), "only symbols that feed.symbols lists")
+        return self
+
+    @property
+    def step_ms(self) -> int:
+        """`step` in milliseconds."""
+        return round(self.step * 1000)
+
+    @property
+    def max_ahead_ms(self) -> int:
+        """`max_ahead` in milliseconds."""
+        return round(self.max_ahead * 1000)
+
+
+class Layer(Section):
+    """One LSTM layer."""
+
+    units: int = Field(default=32, ge=1, le=4096, description="LSTM units.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of its outputs dropped in training.")
+
+
+def _stack(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    if not 1 <= len(layers) <= _MAX_LAYERS:
+        raise expected(f"1 to {_MAX_LAYERS} layers")
+    return layers
+
+
+Layers = Annotated[tuple[Layer, ...], Field(strict=False), AfterValidator(_stack)]
+
+
+class Network(Section):
+    """The LSTM."""
+
+    mode: Literal["pooled", "joint"] = Field(
+        default="pooled",
+        description="pooled: one network shared by all symbols; joint: the whole vector in and out.",
+    )
+    layers: Layers = Field(default=(Layer(),), description="LSTM layers, first to last; 1 to 8.")
+
+
+class Fit(Section):
+    """One training: truncated back-propagation through time over parallel lanes of history."""
+
+    steps: int = Field(default=1500, ge=1, le=10_000_000, description="Gradient steps at most.")
+    sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
+    lanes: int = Field(
+        default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side."
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Of the optimizer, at its start.")
+    patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
+
+
+class Retrain(Section):
+    """When a training is due, on how much, and within which limits."""
+
+    first: int = Field(default=500, ge=1, description="Ticks before the first training.")
+    every: int = Field(default=1440, ge=0, description="Ticks from training to training; 0: only on request.")
+    history: int = Field(
+        default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most."
+    )
+    time_limit: Seconds = Field(
+        default=900.0, ge=1, le=7 * DAY, description="After this a training is ended."
+    )
+    memory_limit: Bytes = Field(
+        default=4 * 1024**3, ge=256 * 1024**2, description="Data memory of the training process at most."
+    )
+
+    @model_validator(mode="after")
+    def _history_holds_the_first(self) -> Self:
+        if self.history < self.first:
+            conflict("history", str(self.history), f"at least retrain.first ({self.first})")
+        return self
+
+
+class Gate(Section):
+    """Whether a newly trained model replaces the one that serves."""
+
+    tolerance: float = Field(
+        default=0.002,
+        ge=0,
+        le=1,
+        description="Promoted if its RMSE is at most 1 + tolerance times the champion's.",
+    )
+    fraction: float = Field(
+        default=0.15, gt=0, lt=1, description="Newest share of history, on which the two are compared."
+    )
+    stop_fraction: float = Field(
+        default=0.15, gt=0, lt=1, description="Share before that, which decides when the fit stops."
+    )
+
+    @model_validator(mode="after")
+    def _leaves_history_to_fit(self) -> Self:
+        if self.fraction + self.stop_fraction > 0.8:
+            conflict("fraction", str(self.fraction), "at most 0.8 with gate.stop_fraction, to leave a fit")
+        return self
+
+
+class Models(Section):
+    """The model store."""
+
+    url: Text = Field(default="models", description="Folder or fsspec URL.")
+    keep: int = Field(
+        default=5, ge=1, le=10_000, description="Newest models kept per stream, besides those in use."
+    )
+
+
+class Scoring(Section):
+    """The error that is shown."""
+
+    window: int = Field(default=1440, ge=1, le=1_000_000, description="Scored forecasts in the rolling RMSE.")
+
+
+class Interval(Section):
+    """The forecast interval."""
+
+    coverage: float = Field(
+        default=0.9, ge=0.5, le=0.999, description="Share of prices that should fall inside."
+    )
+
+
+class State(Section):
+    """Snapshots."""
+
+    every: int = Field(
+        default=500, ge=1, le=1_000_000, description="Ticks of a stream between its snapshots."
+    )
+
+
+class Limits(Section):
+    """Bounds on what a sender can make the daemon hold; what is beyond goes to the dead letters."""
+
+    streams: int = Field(default=2000, ge=1, le=1_000_000, description="Streams in one process.")
+    symbols: int = Field(default=2048, ge=1, le=100_000, description="Symbols of a message.")
+    symbol_length: int = Field(default=64, ge=1, le=1000, description="Characters of a symbol.")
+    key_bytes: Bytes = Field(default=256, ge=1, le=64 * 1024, description="Record key.")
+    message_bytes: Bytes = Field(default=1024**2, ge=64, le=1024**3, description="Record value.")
+
+    def for_decoding(self) -> DecodeLimits:
+        """The part that `streamer.codec.decode` checks."""
+        return DecodeLimits(self.message_bytes, self.symbols, self.symbol_length)
+
+
+class Http(Section):
+    """Metrics, health and the live page, on one port."""
+
+    host: Text = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: int = Field(default=9108, ge=0, le=65535, description="Port; 0: any free one.")
+    token: Token | None = Field(
+        default=None,
+        description="Bearer token of the POST requests, which are off without. Never in the file.",
+    )
+    token_file: Annotated[Path, PlainSerializer(str)] | None = Field(
+        default=None,
+        strict=False,
+        description="File that holds the token; relative to the working directory.",
+    )
+
+
+class Log(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level shown."
+    )
+    format: Literal["text", "json"] = Field(default="text", description="text for people, json for machines.")
+
+
+class Daemon(Section):
+    """The process."""
+
+    shutdown_timeout: Seconds = Field(default=20.0, le=3600, description="A stop takes this long at most.")
+
+
+class Settings(Section):
+    """All settings. Only `kafka.bootstrap_servers` has no default."""
+
+    kafka: Kafka = Field(description="Kafka.")
+    feed: Feed = Field(default_factory=Feed, description="The market feed.")
+    network: Network = Field(default_factory=Network, description="The LSTM.")
+    fit: Fit = Field(default_factory=Fit, description="One training.")
+    retrain: Retrain = Field(default_factory=Retrain, description="When to train.")
+    gate: Gate = Field(default_factory=Gate, description="Whether a new model serves.")
+    models: Models = Field(default_factory=Models, description="The model store.")
+    scoring: Scoring = Field(default_factory=Scoring, description="The error that is shown.")
+    interval: Interval = Field(default_factory=Interval, description="The forecast interval.")
+    state: State = Field(default_factory=State, description="Snapshots.")
+    limits: Limits = Field(default_factory=Limits, description="Bounds on the input.")
+    http: Http = Field(default_factory=Http, description="Metrics, health, live page.")
+    log: Log = Field(default_factory=Log, description="The log.")
+    daemon: Daemon = Field(default_factory=Daemon, description="The process.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kafka_present(cls, data: Any) -> Any:
+        """So that what is missing is named `kafka.bootstrap_servers`, the key to set."""
+        return {"kafka": None} | data if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _first_training_fills_windows(self) -> Self:
+        least = 3 * self.feed.window  # fit, stop and gate slice each need rows enough to warm a state up
+        if self.retrain.first < least:
+            conflict("retrain.first", str(self.retrain.first), f"at least {least} (3 x feed.window)")
+        return self
+
+    @model_validator(mode="after")
+    def _symbols_within_limits(self) -> Self:
+        symbols, limits = self.feed.symbols, self.limits
+        if len(symbols) > limits.symbols:
+            conflict("feed.symbols", f"{len(symbols)} symbols", f"at most {limits.symbols} (limits.symbols)")
+        longest = max((len(symbol) for symbol in symbols), default=0)
+        if longest > limits.symbol_length:
+            most = f"at most {limits.symbol_length} (limits.symbol_length)"
+            conflict("feed.symbols", f"a symbol of {longest} characters", most)
+        return self
+
+    def effective(self) -> str:
+        """All values as YAML, secrets masked; it loads again to the same settings but for the secrets."""
+        return yaml_text.write(self.model_dump())

@@ -1,0 +1,189 @@
+"""Types of single settings (durations, sizes, names, addresses, secrets) and the base of their sections.
+
+Every refusal says what is expected; `streamer.config` puts before it where and what was found.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from streamer.codec import is_symbol, parse_time
+from streamer.errors import DecodeError
+
+MASK = "***"
+"""Stands for a secret wherever settings are shown."""
+
+DAY = 86400.0
+"""Seconds."""
+
+_LARGEST = 2**53  # of which seconds and bytes are still exact as floats
+_LONGEST_QUANTITY = 40
+_HOST_PORT = "host:port; several with commas or as a list"
+
+
+def expected(what: str) -> PydanticCustomError:
+    """The error of a value that is not `what`."""
+    return PydanticCustomError("expected", "{what}", {"what": what})
+
+
+def conflict(key: str, found: str, what: str) -> NoReturn:
+    """Refuse a key that does not go with another; `key` is dotted, relative to the section that checks."""
+    raise PydanticCustomError("conflict", "{what}", {"key": key, "found": found, "what": what})
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, unknown keys refused, types not guessed (`true` is no number)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_empty(cls, data: Any) -> Any:
+        """A section whose keys are all commented out is null in YAML."""
+        return {} if data is None else data
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A quantity written as a number with a unit; `parse(render(x)) == x`.
+
+    factors: base units in each unit, those to be shown with preference last.
+    whole: whether only whole base units count.
+    """
+
+    example: str
+    factors: Mapping[str, Decimal]
+    base: str
+    whole: bool
+
+    def parse(self, value: object) -> float | int:
+        """The quantity in base units, which are also those of a bare number."""
+        if isinstance(value, str):
+            number = self._parse_text(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            number = Decimal(value)
+        else:
+            raise expected(self.example)
+        if not 0 <= number <= _LARGEST or (self.whole and number % 1):
+            raise expected(self.example)
+        return int(number) if self.whole else float(number)
+
+    def render(self, number: float) -> str:
+        """The quantity in the largest unit of which it is a whole multiple."""
+        exact = Decimal(repr(number))
+        for name, factor in reversed(tuple(self.factors.items())):
+            if exact and exact % factor == 0:
+                return f"{int(exact / factor)}{name}"
+        return f"{exact.normalize():f}{self.base}"
+
+    def _parse_text(self, text: str) -> Decimal:
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", text.strip())
+        if match is None or len(text) > _LONGEST_QUANTITY or match[2] not in {"", *self.factors}:
+            raise expected(self.example)
+        return Decimal(match[1]) * self.factors[match[2] or self.base]
+
+
+DURATION = Unit(
+    "a duration such as 500ms, 60s, 5m, 1h or 30d",
+    {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)},
+    base="s",
+    whole=False,
+)
+SIZE = Unit(
+    "a size such as 512MiB, 4GiB, 1MB or a number of bytes",
+    {"B": Decimal(1)}
+    | {"KB": Decimal(1000), "kB": Decimal(1000), "MB": Decimal(1000**2), "GB": Decimal(1000**3)}
+    | {"KiB": Decimal(1024), "MiB": Decimal(1024**2), "GiB": Decimal(1024**3)},
+    base="B",
+    whole=True,
+)
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise expected("printable text that is not empty")
+    return text
+
+
+def _kafka_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) or text in {".", ".."}:
+        raise expected("a Kafka name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _servers(value: object) -> str:
+    servers = value.split(",") if isinstance(value, str) else value
+    if not isinstance(servers, list | tuple) or not servers:
+        raise expected(_HOST_PORT)
+    return ",".join(_server(server) for server in servers)
+
+
+def _server(server: object) -> str:
+    match = re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", str(server).strip())
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise expected(_HOST_PORT)
+    return match[0]
+
+
+def _start(value: object) -> object:
+    if value in ("warm", "earliest", "latest"):
+        return value
+    text = value.isoformat() if isinstance(value, datetime) else value
+    try:
+        milliseconds = parse_time(text if isinstance(text, str) else None)
+    except DecodeError:
+        raise expected("warm, earliest, latest, or an ISO-8601 time with a zone") from None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _symbol(text: str) -> str:
+    if not is_symbol(text):
+        raise expected("a symbol: printable text that is not empty")
+    return text
+
+
+def _distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(symbols)) < len(symbols):
+        raise expected("each symbol once")
+    return symbols
+
+
+def parse_token(value: object) -> SecretStr:
+    """A bearer token that a header can carry, without the newline that files end with."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    text = text.strip() if isinstance(text, str) else ""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise expected("a token of visible ASCII characters without spaces")
+    return SecretStr(text)
+
+
+Seconds = Annotated[float, DURATION, BeforeValidator(DURATION.parse), PlainSerializer(DURATION.render)]
+Bytes = Annotated[int, SIZE, BeforeValidator(SIZE.parse), PlainSerializer(SIZE.render)]
+Text = Annotated[str, AfterValidator(_text)]
+KafkaName = Annotated[str, AfterValidator(_kafka_name)]
+Servers = Annotated[str, BeforeValidator(_servers)]
+Symbol = Annotated[str, AfterValidator(_symbol)]
+Symbols = Annotated[tuple[Symbol, ...], Field(strict=False), AfterValidator(_distinct)]
+Start = Annotated[
+    Literal["warm", "earliest", "latest"] | datetime,
+    PlainValidator(_start),
+    PlainSerializer(lambda start: start if isinstance(start, str) else start.isoformat()),
+]
+Token = Annotated[SecretStr, BeforeValidator(parse_token), PlainSerializer(lambda _: MASK)]

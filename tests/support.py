@@ -1,0 +1,135 @@
+"""Helpers that several test files need."""
+
+import asyncio
+import inspect
+import os
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+CHECKOUT = Path(__file__).parent.parent
+
+IsolationLevel = Literal["read_committed", "read_uncommitted"]
+
+T = TypeVar("T")
+
+
+async def eventually(
+    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, interval: float = 0.02
+) -> T:
+    """Call `predicate`, plain or async, until it returns something true, and return that.
+
+    Args:
+        predicate: What has to become true. An exception that it raises ends the wait.
+        timeout: Seconds to wait at most.
+        interval: Seconds between two calls.
+
+    Raises:
+        AssertionError: Nothing true came in time; the message shows the last value.
+    """
+    last: object = None
+    try:
+        async with asyncio.timeout(timeout):
+            while True:
+                outcome = predicate()
+                value: T = await outcome if inspect.isawaitable(outcome) else outcome
+                if value:
+                    return value
+                last = value
+                await asyncio.sleep(interval)
+    except TimeoutError:
+        raise AssertionError(f"still {last!r} after {timeout} s: {predicate}") from None
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which nobody listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class MissingProgramsError(Exception):
+    """Java or Maven is needed and cannot be installed; the message names what to install."""
+
+
+@dataclass(frozen=True)
+class KafkaBroker:
+    """A broker of its own, run by `scripts/kafka` with its data below `directory`.
+
+    It ends with the process that started it, even if that is killed.
+    """
+
+    directory: Path
+
+    def start(self, port: int | None = None) -> str:
+        """Start the broker on the data it has, and return its address, `127.0.0.1:<port>`.
+
+        Without `port` it gets the one it had before, the first time any.
+
+        Raises:
+            MissingProgramsError: Java or Maven is missing.
+            AssertionError: It did not start; the message ends with its log.
+        """
+        options = [] if port is None else ["--port", str(port)]
+        return self._run("start", "--while", str(os.getpid()), *options).splitlines()[-1]
+
+    def stop(self, *, keep_data: bool = False) -> None:
+        """Stop the broker: in good order if its data is kept, else at once."""
+        self._run("stop", *(["--keep"] if keep_data else []))
+
+    def is_running(self) -> bool:
+        """Whether the broker answers requests."""
+        return self._call("status").returncode == 0
+
+    def _call(self, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [CHECKOUT / "scripts" / "kafka", command, "--dir", self.directory, *options],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _run(self, command: str, *options: str) -> str:
+        done = self._call(command, *options)
+        if done.returncode == 3:
+            raise MissingProgramsError(done.stderr.strip().splitlines()[-1])
+        if done.returncode != 0:
+            raise AssertionError(f"scripts/kafka {command} exited with {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
+
+async def read_all(bootstrap: str, topic: str, isolation: IsolationLevel = "read_committed") -> list[Any]:
+    """Return the records (aiokafka's `ConsumerRecord`) that `topic` holds now, by partition, then offset.
+
+    With `read_committed` that is up to the first transaction still open, and without what was aborted.
+    """
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=isolation,
+    )
+    await consumer.start()
+    try:
+        partitions = consumer.assignment()
+        assert partitions, f"there is no topic {topic}"
+        ends = await consumer.end_offsets(partitions)
+        records: list[Any] = []
+        # The position counts, not the records: the last offsets may be those of transaction markers.
+        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+            for batch in (await consumer.getmany(timeout_ms=100)).values():
+                records += [record for record in batch if record.offset < ends[_partition(record)]]
+        return sorted(records, key=lambda record: (record.partition, record.offset))
+    finally:
+        await consumer.stop()
+
+
+def _partition(record: Any) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
