@@ -156,7 +156,7 @@ class ForecastEngine:
             scored=0 if scores is None else len(scores.cells),
             blanks=int(np.isnan(prices).sum()),
             missing=missing,
-            is_break=row.is_break,
+            is_break=row.is_break and previous is not None,
             training=training,
             spacing=spacing,
         )

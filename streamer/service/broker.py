@@ -154,13 +154,7 @@ class Broker:
 
     async def create_topics(self, names: list[str], partitions: int) -> None:
         """Create topics with `partitions` each; one that exists meanwhile is fine. ConfigError where refused."""
-        factor = self.settings.replication_factor or -1
-        new = [
-            NewTopic(
-                name, partitions, factor, topic_configs=_STATE_CONFIGS if name == self.settings.topics.state else {}
-            )
-            for name in names
-        ]
+        new = [self._new_topic(name, partitions) for name in names]
         response = await self.admin.create_topics(new)
         for name, code, *message in response.topic_errors:
             error = for_code(code)
@@ -168,6 +162,13 @@ class Broker:
                 detail = next((text for text in message if text), error.__name__)
                 raise ConfigError(f"topic {name!r} cannot be created: {detail}; create it with {partitions} partitions")
         log.info("topics created", topics=names, partitions=partitions)
+
+    def _new_topic(self, name: str, partitions: int) -> NewTopic:
+        configs = _STATE_CONFIGS if name == self.settings.topics.state else {}
+        topic = NewTopic(name, partitions, self.settings.replication_factor or 1, topic_configs=configs)
+        if self.settings.replication_factor is None:
+            topic.replication_factor = -1  # the broker's default (KIP-464), which the constructor does not let pass
+        return topic
 
     # --- offsets --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a probe is told: the verdict, the state of each check by name, and the names of those that fail."""
+    """What a probe is told: the verdict, the state of each check by name, and which of them fail."""
 
     ok: bool
     checks: Mapping[str, str]
@@ -59,12 +59,8 @@ class Health:
     def liveness(self) -> Report:
         """Whether the process is worth keeping."""
         idle = self._clock() - self._last_progress
-        progress = Check(
-            idle <= self._stall_after, f"{idle:.1f} s ago, stalled after {self._stall_after:g} s"
-        )
-        return _report(
-            {name: check for name, check in self._checks.items() if check.live} | {"progress": progress}
-        )
+        progress = Check(idle <= self._stall_after, f"{idle:.1f} s ago, stalled after {self._stall_after:g} s")
+        return _report({name: check for name, check in self._checks.items() if check.live} | {"progress": progress})
 
 
 def _report(checks: Mapping[str, Check]) -> Report:

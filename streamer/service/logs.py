@@ -98,9 +98,9 @@ def _renderer(format: LogFormat, *, colours: bool) -> Processor:
 def _is_harmless_retry(record: logging.LogRecord) -> bool:
     """Whether a produce is repeated because the last transaction's markers are still being written (KIP-890).
 
-    Kafka 4 answers NotEnoughReplicas for that, since clients repeat on it without asking for metadata; versions
-    of the protocol that carry a message name the true cause in it. Where replicas really are missing, it does
-    not end with a few repetitions: the transaction's own time-out then says so.
+    Kafka 4 answers NotEnoughReplicas for that, since clients repeat on it without asking for metadata;
+    versions of the protocol that carry a message name the true cause in it. Where replicas really are
+    missing, it does not end with a few repetitions: the transaction's own time-out then says so.
     """
     if not str(record.msg).startswith("Got error produce response on topic-partition"):
         return False

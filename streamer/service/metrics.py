@@ -22,7 +22,7 @@ from streamer import __version__
 from streamer.service.scores import ScoreCollector, ScoreView
 
 MAX_SYMBOL_SERIES: Final = 2_000
-"""Pairs of stream and symbol: at up to 11 series each, what a small Prometheus takes from one target in stride."""
+"""Pairs of stream and symbol: at up to 11 series each, some 2 MB a scrape."""
 
 LATENCY_BUCKETS: Final = (
     *(5e-5, 7e-5),
@@ -87,9 +87,9 @@ class _NewestTick:
 
 
 class Metrics:
-    """All metrics, on the registry given. Labelled ones are public: `metrics.ticks.labels(stream, status).inc()`.
+    """All metrics, on the registry given; used as `metrics.ticks.labels(stream, status).inc()`.
 
-    Second labels of metrics per stream come from the enums of this module, or `forget` would leave them behind.
+    What stands beside `stream` as a label comes from this module's enums, or `forget` would leave it behind.
 
     Args:
         registry: Where they are registered; one registry takes one `Metrics`.
@@ -103,9 +103,9 @@ class Metrics:
         max_symbol_series: int = MAX_SYMBOL_SERIES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        # Each counter would get a twin that tells when it was made: half of all series, of no use to anyone here.
-        # The library has this as a switch of the process only.
-        disable_created_metrics()
+        # Each counter would get a twin that tells when it was made: half of all series, of use to nobody here.
+        # The library has this as a switch of the process only, and without annotations.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
         self._clock = clock
         self._newest: dict[str, _NewestTick] = {}
@@ -123,7 +123,7 @@ class Metrics:
         self._scores.watch(stream, view)
 
     def refresh(self) -> None:
-        """Read the watched scores. To be called in the engines' thread; rendering may then go on in another."""
+        """Read the watched scores, in the engines' thread; rendering may then go on in another."""
         self._scores.refresh()
 
     def tick_seen(self, stream: str, event_time: float) -> None:
@@ -150,7 +150,7 @@ class Metrics:
         self._newest.pop(stream, None)
         for metric in self._by_stream:
             metric.remove(stream)
-        # Not `remove_by_labels`, which looks at each series of the metric: a rebalance moves 2,000 streams at once.
+        # Not `remove_by_labels`, which looks at each series: a rebalance may move 2,000 streams at once.
         for metric, values in self._by_stream_and_value:
             for value in values:
                 metric.remove(stream, value)
@@ -167,9 +167,7 @@ class Metrics:
         self.conflicts = counter("streamer_conflicts_total", "Duplicate ticks whose prices differ")
         self.blank_prices = counter("streamer_blank_prices_total", "Prices that were missing from a tick")
         self.session_breaks = counter("streamer_session_breaks_total", "Gaps too long to be stepped over")
-        self.missing_ticks = counter(
-            "streamer_missing_ticks_total", "Ticks missing from the grid, stepped over"
-        )
+        self.missing_ticks = counter("streamer_missing_ticks_total", "Ticks missing from the grid, stepped over")
         self.forecasts = counter("streamer_forecasts_total", "Forecasts published", "model_kind")
         self.retrains = counter("streamer_retrains_total", "Trainings that were due, by their end", "outcome")
 
@@ -181,12 +179,8 @@ class Metrics:
         self.last_forecast_timestamp = gauge(
             "streamer_last_forecast_timestamp_seconds", "When the last forecast was published"
         )
-        self.window_fill = gauge(
-            "streamer_window_fill_ratio", "Share of the ring of past rows that is filled"
-        )
-        self.history_fill = gauge(
-            "streamer_history_fill_ratio", "Share of the history to train on that is held"
-        )
+        self.window_fill = gauge("streamer_window_fill_ratio", "Share of the ring of past rows that is filled")
+        self.history_fill = gauge("streamer_history_fill_ratio", "Share of the history to train on that is held")
         self.model_trained_timestamp = gauge(
             "streamer_model_trained_timestamp_seconds", "When the model that serves was trained"
         )

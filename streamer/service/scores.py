@@ -22,7 +22,7 @@ _PER_FORECASTER: Final = ("stream", "symbol", "forecaster")
 
 
 class ScoreView(Protocol):
-    """What one stream's engine has scored so far: n symbols, k forecasters. Read only; it may change any time."""
+    """What one stream's engine has scored so far: n symbols, k forecasters; only ever read."""
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -34,7 +34,7 @@ class ScoreView(Protocol):
 
     @property
     def rmse(self) -> Floats:
-        """(n, k), root mean squared error over the rolling window, in price units; NaN where nothing scored."""
+        """(n, k), root mean squared error over the rolling window, in price units; NaN if nothing scored."""
 
     @property
     def squared_error_total(self) -> Floats:
@@ -51,7 +51,7 @@ class ScoreView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """A copy of one view's first symbols, as Python numbers: the engine may go on while another thread renders."""
+    """A copy of one view's first symbols: the engine may go on while another thread renders."""
 
     stream: str
     symbols: list[str]
@@ -97,7 +97,7 @@ class ScoreCollector:
         self._views.pop(stream, None)
 
     def refresh(self) -> None:
-        """Copy what the views show now. To be called where the engines run; `collect` may run in any thread."""
+        """Copy what the views show now. For the engines' thread; `collect` may run in any."""
         scores, room, dropped = [], self._max_symbols, 0
         for stream, view in self._views.items():
             shown = min(len(view.symbols), room)

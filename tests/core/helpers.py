@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from streamer.core.engine import EngineSettings, ForecastEngine
@@ -32,8 +32,14 @@ SMALL = EngineSettings(
 )
 """Every limit is near, so that a few dozen ticks meet them all."""
 
-# Deadlines are off: the machine may be busy, and no test is about speed. Sequences of ticks are large examples.
-MODERATE = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# Deadlines are off: the machine may be busy, and no test is about speed. Sequences of ticks are large examples,
+# and to explain a failure by varying them takes minutes.
+MODERATE = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
 FEW = settings(MODERATE, max_examples=25)
 
 
@@ -84,12 +90,19 @@ _usable = st.floats(1.0, 200.0)
 _blank = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -1.0])
 
 
-def vectors(symbols: Sequence[str] = ("A", "B"), extra: Sequence[str] = ("C", "D")) -> st.SearchStrategy[dict[str, float]]:
+def vectors(
+    symbols: Sequence[str] = ("A", "B"), extra: Sequence[str] = ("C", "D")
+) -> st.SearchStrategy[dict[str, float]]:
     """Price vectors in which anything may be blank or absent, and `extra` symbols seldom turn up."""
     usual = {symbol: st.one_of(_usable, _usable, _usable, _blank) for symbol in symbols}
     seldom = {symbol: st.one_of(_usable, _blank) for symbol in extra}
     plain = st.fixed_dictionaries({symbol: _usable for symbol in symbols})
-    return st.one_of(plain, plain, st.fixed_dictionaries({}, optional=usual), st.fixed_dictionaries({}, optional={**usual, **seldom}))
+    return st.one_of(
+        plain,
+        plain,
+        st.fixed_dictionaries({}, optional=usual),
+        st.fixed_dictionaries({}, optional={**usual, **seldom}),
+    )
 
 
 @st.composite

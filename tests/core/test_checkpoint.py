@@ -160,7 +160,9 @@ def test_under_other_settings_the_ring_is_kept_across_a_restart_of_time() -> Non
     run(engine, [*walk(20), *walk(SMALL.late_reset + 1, start=START - 50 * STEP)])
     assert np.diff(engine.ring.times).min() < 0, "or the test does not show what it should"
 
-    restored = checkpoint.restore(replace(SMALL, coverage=0.5), checkpoint.save(engine, {}), EMPTY.load).engine
+    restored = checkpoint.restore(
+        replace(SMALL, coverage=0.5), checkpoint.save(engine, {}), EMPTY.load
+    ).engine
 
     assert restored.ring.times.tolist() == engine.ring.times.tolist()
 
@@ -177,7 +179,9 @@ def test_settings_that_do_not_shape_an_engine_may_change(changed: Mapping[str, i
     put_into_service(engine, model)
 
     restored = checkpoint.restore(
-        replace(SMALL, **changed), checkpoint.save(engine, {}), shelf(model).load  # type: ignore[arg-type]
+        replace(SMALL, **changed),
+        checkpoint.save(engine, {}),
+        shelf(model).load,  # type: ignore[arg-type]
     )
 
     assert restored.notices == ()

@@ -87,7 +87,13 @@ def check(step: Step, expected: Expected) -> None:
     if isinstance(outcome, Dropped):
         assert outcome.conflict == expected.conflict
     if not isinstance(outcome, Forecast):
-        assert (step.scored, step.blanks, step.missing, step.is_break, step.training) == (0, 0, 0, False, None)
+        assert (step.scored, step.blanks, step.missing, step.is_break, step.training) == (
+            0,
+            0,
+            0,
+            False,
+            None,
+        )
         return
     assert (step.missing, step.is_break) == (expected.missing, expected.is_break)
     assert (step.scored, step.blanks) == (len(expected.scored), expected.blanks)
@@ -252,7 +258,13 @@ def test_a_tick_on_which_the_model_fails_leaves_the_engine_as_it_was(
     put_into_service(
         engine,
         FailingForecaster(
-            healthy.id, healthy.symbols, healthy.targets, healthy.as_of, healthy.change, healthy.trained, bad.time
+            healthy.id,
+            healthy.symbols,
+            healthy.targets,
+            healthy.as_of,
+            healthy.change,
+            healthy.trained,
+            bad.time,
         ),
     )
     before = checkpoint.save(engine, {})
@@ -342,10 +354,15 @@ def test_the_interval_of_a_forecast_is_frozen_before_its_target() -> None:
         other = checkpoint.restore(SMALL, checkpoint.save(engine, {}), fail_to_load).engine
         assert bits(other.pending) == promised
         inside = bool(published.lower[0] <= target_price <= published.upper[0])
-        covered = other.scoreboard.coverage[0] * other.scoreboard.scored[0]
+        before = covered(other)
         other.process(Tick(published.target, {"A": target_price}))
-        assert other.scoreboard.coverage[0] * other.scoreboard.scored[0] - covered == pytest.approx(inside)
+        assert covered(other) - before == inside
         assert bits(published.lower[0:1]) == bits(engine.pending.lower[0:1])
+
+
+def covered(engine: ForecastEngine) -> int:
+    """Prices of the first symbol that fell in their interval."""
+    return round(float(engine.scoreboard.coverage[0] * engine.scoreboard.scored[0]))
 
 
 def fail_to_load(model_id: str) -> FailingForecaster:

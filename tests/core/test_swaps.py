@@ -1,6 +1,6 @@
 """Swaps: models caught up beside the stream, put in between two ticks, and repeated from their record."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,18 @@ from streamer.core.outcome import Step, Swap
 from streamer.core.serving import CatchUp
 from streamer.core.tick import Tick
 from tests.core.fakes import FakeForecaster, fake, shelf
-from tests.core.helpers import FEW, SMALL, START, STEP, forecast_of, lasting, put_into_service, run, tick_sequences, walk
+from tests.core.helpers import (
+    FEW,
+    SMALL,
+    START,
+    STEP,
+    forecast_of,
+    lasting,
+    put_into_service,
+    run,
+    tick_sequences,
+    walk,
+)
 
 Train = Callable[[ForecastEngine, str], FakeForecaster]
 
@@ -64,7 +75,9 @@ def forecasts(steps: list[Step]) -> list[object]:
 
 @pytest.mark.parametrize("train", [fake, trained_elsewhere], ids=["trained state", "ring"])
 @pytest.mark.parametrize("slice_size", [2, 3, 100])
-def test_a_schedule_gives_the_same_forecasts_as_the_run_that_recorded_it(train: Train, slice_size: int) -> None:
+def test_a_schedule_gives_the_same_forecasts_as_the_run_that_recorded_it(
+    train: Train, slice_size: int
+) -> None:
     ticks = walk(60)
     live = Live().process(ticks[:15]).train(train).process(ticks[15:25]).catch_up()
     live.process(ticks[25:45], slice_size).train(train).catch_up().process(ticks[45:], slice_size)
@@ -107,16 +120,19 @@ def test_a_schedule_tells_two_ticks_of_the_same_time_apart() -> None:
     assert forecasts(run(again, first + second)) == forecasts(live.steps)
 
 
-def test_a_schedule_finds_a_model_whose_last_row_has_left_the_history_since_it_began() -> None:
-    """The slices had passed that row in the live run; the repetition starts from it only at the swap."""
-    settings = replace(SMALL, history=10)
+def test_a_catch_up_whose_first_row_has_left_the_history_is_given_up() -> None:
+    """It could still be swapped in, but no schedule could repeat that swap."""
+    engine = ForecastEngine(replace(SMALL, history=10))
     ticks = walk(40)
-    live = Live(settings).process(ticks[:12]).train().process(ticks[12:20]).catch_up()
-    live.process(ticks[20:], slice_size=2)
-    swap = live.engine.swaps[0]
-    assert swap.after - live.models[0].as_of >= 10 * STEP, "or the test does not show what it should"
+    run(engine, ticks[:12])
+    model = fake(engine)
+    run(engine, ticks[12:20])
+    ready = engine.catch_up(model)
 
-    assert forecasts(run(live.again(), ticks)) == forecasts(live.steps)
+    with pytest.raises(LookupError, match="m1"):
+        for tick in ticks[20:]:
+            engine.process(tick)
+            ready.advance(2)
 
 
 def test_a_swap_with_an_unseen_tick_is_refused() -> None:
@@ -248,21 +264,10 @@ def test_a_catch_up_goes_on_where_it_was_when_older_history_is_put_before() -> N
     assert ready.advance(100)
     restored.swap(ready)
 
-    whole = restored.catch_up(replace(fake(source), as_of=1), "ring")
-    assert np.isfinite(whole.serving.state["h0"]).all()
-    expected = fake(source).initial_state()
-    model = fake(source)
-    for row in source_rows(ticks[20 - SMALL.window : 30]):
-        expected, _ = model.step(expected, row)
+    from_the_ring_on = ForecastEngine(SMALL)
+    run(from_the_ring_on, ticks[20 - SMALL.window : 30])
     assert restored.serving is not None
-    np.testing.assert_array_equal(restored.serving.state["h0"], expected["h0"])
-
-
-def source_rows(ticks: list[Tick]) -> Iterator[object]:
-    engine = ForecastEngine(SMALL)
-    run(engine, ticks)
-    for index, row in enumerate(engine.history.rows(STEP)):
-        yield replace(row, is_break=False) if index == 0 else row
+    np.testing.assert_array_equal(restored.serving.state["h0"], fake(from_the_ring_on).trained["h0"])
 
 
 def test_a_symbol_that_joins_while_a_model_catches_up_is_read_from_then_on() -> None:
@@ -271,11 +276,12 @@ def test_a_symbol_that_joins_while_a_model_catches_up_is_read_from_then_on() -> 
     late_c = [replace(tick, prices={"A": tick.prices["A"], "B": tick.prices["B"]}) for tick in ticks[:20]]
     sequence = late_c + ticks[20:]
     other = ForecastEngine(SMALL)
-    run(other, ticks[:18])
+    run(other, ticks[:10])
     model = fake(other, "m0", symbols=("A", "B", "C"))
     live = Live()
     live.models.append(model)
     live.process(sequence[:19]).catch_up().process(sequence[19:], slice_size=2)
+    assert live.engine.swaps[0].after > sequence[20].time, "or the symbol joined after the swap"
 
     assert forecasts(run(live.again(), sequence)) == forecasts(live.steps)
 

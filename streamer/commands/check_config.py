@@ -1,0 +1,6 @@
+"""Placeholder while it is being written."""
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Nothing yet."""

@@ -1,0 +1,312 @@
+"""HTTP: metrics, health, a page that lists them, and the actions of an operator who has the token."""
+
+import asyncio
+import contextlib
+import errno
+import hmac
+import inspect
+import json
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+from typing import Any, Final, cast
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
+from pydantic import SecretStr
+
+from streamer import __version__
+from streamer.errors import ConfigError, StreamerError
+from streamer.service.health import Health, Report
+from streamer.service.metrics import Metrics
+
+Action = Callable[..., Awaitable[Mapping[str, Any]]]
+"""What a POST asks for. Its parameters are keywords, named in its signature: a string each, None if not sent.
+A KeyError of a parameter's value says that there is no such thing (404), a StreamerError that it cannot be (409).
+"""
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes; a request names a stream, at most 256 bytes long."""
+
+MAX_HEADER: Final = 8 * 1024
+"""Bytes of the request line and of each header, as nginx and Apache have it; 64 headers at most."""
+
+MAX_CONNECTIONS: Final = 256
+"""Some scrapers, probes and browsers; far below the 1,024 descriptors that a process commonly has."""
+
+KEEP_ALIVE: Final = 75.0
+"""Seconds without a request after which a connection is closed, one that is slow to send its first too. Above the
+60 s after which Prometheus commonly comes again."""
+
+BODY_TIMEOUT: Final = 10.0
+"""Seconds that a client has to send its body."""
+
+_COMPRESS_IN_THREAD: Final = 16 * 1024  # bytes; more would hold the event loop for longer than a tick takes
+
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "streamer",  # in place of aiohttp's, which tells versions
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class HttpServer:
+    """The one port of the daemon.
+
+    Args:
+        host: Address or name to listen on.
+        port: 0 for any free one.
+        metrics: What `/metrics` shows.
+        health: What `/livez` and `/readyz` show.
+        token: Bearer token of the POST requests; without one they are refused.
+        actions: What `POST /-/<name>` does, by name.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        metrics: Metrics,
+        health: Health,
+        token: SecretStr | None = None,
+        actions: Mapping[str, Action] | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._metrics = metrics
+        self._health = health
+        self._token = token
+        self._actions = dict(actions or {})
+        self._rendering = asyncio.Lock()
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+
+    # Lifecycle
+
+    async def start(self) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            ConfigError: The port is taken, or the address is not one of this machine.
+        """
+        runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE,
+            lingering_time=0,  # what is left of a refused body is not worth reading
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
+            max_headers=64,
+        )
+        await runner.setup()
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: _accept(runner), self._host, self._port
+            )
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(_cannot_listen(self._host, self._port, error)) from error
+        self._runner = runner
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self, timeout: float) -> None:
+        """Listen no longer, and end within `timeout` seconds: requests under way may finish in half of them."""
+        if self._listener is None or self._runner is None:
+            return
+        self._listener.close()
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()  # closes the idle connections
+            # It waits once for the handlers, and as long again for those that it then cancels.
+            await self._runner.server.shutdown(timeout / 2)
+        await self._runner.cleanup()
+        self._listener = self._runner = None
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY)
+        app.on_response_prepare.append(_add_headers)
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._show_metrics)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        for name, action in self._actions.items():
+            app.router.add_post(f"/-/{name}", self._guarded(action))
+        return app
+
+    # What it shows
+
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        try:
+            encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        except TypeError:  # a version that is no number
+            encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        async with self._rendering:  # one at a time, or a few slow scrapers would fill the thread pool
+            self._metrics.refresh()
+            # 2,000 symbols take a second half to render: beside the event loop, which goes on in between.
+            body = await asyncio.to_thread(encode, self._metrics.registry)
+        response = web.Response(
+            body=body, headers={hdrs.CONTENT_TYPE: content_type}, zlib_executor_size=_COMPRESS_IN_THREAD
+        )
+        response.enable_compression()
+        return response
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        return _probe("live", self._health.liveness())
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return _probe("ready", self._health.readiness())
+
+    async def _index(self, request: web.Request) -> web.Response:
+        return web.Response(text=_page(self._health.readiness(), self._actions), content_type="text/html")
+
+    # What it does
+
+    def _guarded(self, action: Action) -> Handler:
+        names = tuple(inspect.signature(action).parameters)
+
+        async def handle(request: web.Request) -> web.Response:
+            self._authorize(request)
+            parameters = await _parameters(request, names)
+            try:
+                return web.json_response(dict(await action(**parameters)))
+            except KeyError as error:
+                missing = [name for name, value in parameters.items() if value is not None and error.args == (value,)]
+                if not missing:
+                    raise
+                return _refusal(404, f"there is no {missing[0]} {error.args[0]!r}")
+            except StreamerError as error:
+                return _refusal(409, str(error))
+
+        return cast(Handler, handle)
+
+    def _authorize(self, request: web.Request) -> None:
+        if self._token is None:
+            raise web.HTTPForbidden(text="no token is configured: set STREAMER_HTTP__TOKEN or http.token_file")
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        expected = self._token.get_secret_value().encode()
+        is_known = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), expected)
+        if scheme.lower() != "bearer" or not is_known:
+            raise web.HTTPUnauthorized(text="wrong or missing token", headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
+
+
+# Connections
+
+
+class _Refused(asyncio.Protocol):
+    """A connection beyond the limit, closed before a byte is read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
+def _accept(runner: web.AppRunner) -> asyncio.Protocol:
+    server = runner.server
+    if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        return _Refused()
+    return server()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    where = f"cannot listen on {host}, port {port}"
+    if isinstance(error, socket.gaierror):
+        return f"{where}: http.host is no address and no known name"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: another process has it; stop that, or set http.port (0: any free port)"
+        case errno.EACCES:
+            return f"{where}: not allowed; set http.port above 1023"
+        case errno.EADDRNOTAVAIL | None:  # None: newer Pythons try each address, and say only that none was good
+            return f"{where}: not an address of this machine; set http.host, to 0.0.0.0 for all of them"
+        case _:
+            return f"{where}: {error.strerror}; set http.host and http.port"
+
+
+# Requests
+
+
+async def _parameters(request: web.Request, names: tuple[str, ...]) -> dict[str, str | None]:
+    """The parameters `names`, from the query and the body's JSON object; None where not sent."""
+    given: dict[str, object] = {**request.query, **await _json_object(request)}
+    if unknown := given.keys() - set(names):
+        raise web.HTTPBadRequest(text=f"unknown parameter {min(unknown)!r}; known: {', '.join(names) or 'none'}")
+    for name, value in given.items():
+        if not isinstance(value, str | None):
+            raise web.HTTPBadRequest(text=f"{name} must be a string")
+    return {name: cast(str | None, given.get(name)) for name in names}
+
+
+async def _json_object(request: web.Request) -> dict[str, object]:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"no whole body within {BODY_TIMEOUT:g} s") from None
+    parsed: object = {}
+    if body:
+        # Deep nesting, well within the limit of bytes, exhausts the parser's stack.
+        with contextlib.suppress(ValueError, RecursionError):
+            parsed = json.loads(body)
+    if not isinstance(parsed, dict) or (body and not parsed and body.strip() != b"{}"):
+        raise web.HTTPBadRequest(text="the body must be a JSON object")
+    return parsed
+
+
+# Responses
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        match error.status:
+            case 404:
+                text = "not found; / lists what there is"
+            case 405:
+                text = f"{request.method} is not allowed here"
+            case 413:
+                text = f"the body is longer than {MAX_BODY} bytes"
+            case _:
+                text = error.text or error.reason
+        kept = {k: v for k, v in error.headers.items() if k in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE)}
+        return _refusal(error.status, text, kept)
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=headers)
+
+
+def _probe(verdict: str, report: Report) -> web.Response:
+    body = {verdict: report.ok, "checks": dict(report.checks), "failing": list(report.failing)}
+    return web.json_response(body, status=200 if report.ok else 503)
+
+
+def _page(readiness: Report, actions: Mapping[str, Action]) -> str:
+    checks = "".join(
+        f"<li>{escape(name)}: {escape(detail)}{' (failing)' if name in readiness.failing else ''}</li>"
+        for name, detail in readiness.checks.items()
+    )
+    posts = "".join(f"<li>POST /-/{escape(name)} (with the bearer token)</li>" for name in actions)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>streamer</title></head>
+<body>
+<h1>streamer {escape(__version__)}</h1>
+<p>{"Ready" if readiness.ok else "Not ready"}</p>
+<ul>{checks}</ul>
+<ul>
+<li><a href="/metrics">/metrics</a>: for Prometheus</li>
+<li><a href="/livez">/livez</a>: whether it makes progress</li>
+<li><a href="/readyz">/readyz</a>: whether it serves</li>
+{posts}
+</ul>
+</body>
+</html>
+"""
