@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.core.grid import Floats
+from streamer.core.levels import bounded
 
 _START = 1.645  # the 90 % quantile of a normal law, sigmas; the tracker leaves it within some dozen forecasts
 _BOUND = 12.0  # log sigmas: a symbol that never moves must not shrink its width to nothing for good
@@ -45,7 +46,7 @@ class Calibration:
         count = self.count + scored
         step = np.maximum(_SLOWEST, _FASTEST / np.sqrt(np.maximum(count, 1.0)))
         log_width = self.log_width + scored * step * (missed - (1.0 - self.coverage))
-        return Calibration(self.coverage, np.clip(log_width, -_BOUND, _BOUND), count)
+        return Calibration(self.coverage, bounded(log_width, _BOUND), count)
 
     def widened(self, n_symbols: int) -> "Calibration":
         """The same with further symbols on the right, uncalibrated."""

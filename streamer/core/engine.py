@@ -184,16 +184,18 @@ class ForecastEngine:
 
     def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
         """The forecast of the next step, its interval frozen before its target."""
-        apply, last = self.settings.change.apply, market.last
-        mask = self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale)
-        half = calibration.width * market.sigma()
-        served = changes[0]
+        last, half = market.last, calibration.width * market.sigma()
+        predicted = np.zeros((5, len(last)))  # as served, by the bare network, persistence's none, and the bounds
+        predicted[:2] = changes
+        predicted[3] = changes[0] - half
+        predicted[4] = changes[0] + half
+        prices = self.settings.change.apply(last, predicted)
         return Pending(
             target=time + self.settings.step,
-            mask=mask,
-            yhat=np.stack([apply(last, served), apply(last, changes[1]), last]),
-            lower=apply(last, served - half),
-            upper=apply(last, served + half),
+            mask=self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale),
+            yhat=prices[:3],
+            lower=prices[3],
+            upper=prices[4],
         )
 
     def _publish(self, time: int, pending: Pending, market: Market) -> Forecast:

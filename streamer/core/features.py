@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.core import volatility
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change
+from streamer.core.levels import Change, bounded
 
 State = Mapping[str, np.ndarray]
 """Everything of a forecaster that changes from row to row, as named arrays: a value, never changed in place."""
@@ -52,7 +52,7 @@ class Features:
         moved = np.where(seen, moved, 0.0)
         mask = seen.astype(np.float64)
         variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
-        scaled = np.clip(moved / volatility.sigma(variance), -CLIP, CLIP)
+        scaled = bounded(moved / volatility.sigma(variance), CLIP)
         after = {
             "level": np.where(np.isnan(level), state["level"], level),
             "variance": variance,

@@ -33,9 +33,13 @@ class Change(StrEnum):
 
     def apply(self, before: Floats, change: Floats) -> Floats:
         """Prices after `change`: exactly `before` where it is zero, and finite for every change."""
-        with np.errstate(over="ignore"):
-            if self is Change.LOG_RETURN:
-                after = before * np.exp(np.clip(change, -_MAX_LOG_RETURN, _MAX_LOG_RETURN))
-            else:
-                after = before + change
-        return np.clip(after, -_LARGEST, _LARGEST)
+        if self is Change.LOG_RETURN:
+            after = before * np.exp(bounded(change, _MAX_LOG_RETURN))
+        else:
+            after = before + bounded(change, _LARGEST)
+        return bounded(after, _LARGEST)
+
+
+def bounded(values: Floats, bound: float) -> Floats:
+    """`values` within `bound` of zero (`np.clip` takes three times as long on a short vector)."""
+    return np.minimum(np.maximum(values, -bound), bound)

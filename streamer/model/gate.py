@@ -29,8 +29,8 @@ class SymbolScore:
 class GateReport:
     """Verdict and figures.
 
-    ratio: geometric mean over symbols of the challenger's RMSE over its rival's (the incumbent's, or without one
-    persistence's). persistence_ratio: the same over persistence's. Both NaN where nothing was scored.
+    ratio: geometric mean over symbols of the challenger's RMSE over its rival's (the incumbent's, or without
+    one persistence's). persistence_ratio: the same over persistence's. Both NaN where nothing was scored.
     seconds: wall time of the replays.
     """
 
@@ -67,7 +67,7 @@ def judge(
     from_row: int,
     tolerance: float,
 ) -> GateReport:
-    """Replay both over all rows of the grid, from zero state; compare them on the rows from `from_row` on.
+    """Replay both over all rows of the grid, from zero state; compare them from the row `from_row` on.
 
     A forecast counts if it would have been sent (at a tick, after a first price) and its target price was really
     seen, in the same session. A target that the incumbent lacks has persistence for its incumbent.

@@ -63,10 +63,10 @@ class FitSpec:
     fit ends.
     """
 
-    steps: int = 1500
+    steps: int = 2000
     sequence: int = 48
     lanes: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     patience: int = 8
     seed: int = 0
 

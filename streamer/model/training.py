@@ -1,6 +1,6 @@
 """Fitting by truncated back-propagation through time (Williams and Peng 1990) on lanes of history.
 
-The state is carried from chunk to chunk, a target stands at every step, and nothing is ever copied into windows.
+The state is carried from chunk to chunk, a target stands at every step, and no row is copied into windows.
 """
 
 import math
@@ -42,15 +42,13 @@ class Slices:
         stop_end = rows - max(1, round(rows * gate.fraction))
         fit_end = stop_end - max(2, round(rows * gate.stop_fraction))
         if fit_end < 2:
-            raise TrainingError(
-                f"{rows} rows are too few to split into fit, stop and gate slice: wait for more"
-            )
+            raise TrainingError(f"{rows} rows are too few to split into fit, stop and gate slice: wait for more")
         return cls(fit_end, stop_end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """What is learned from: x `(T, rows, inputs)`; y, and mask (1.0 where it counts), `(T, rows, outputs)`."""
+    """What is learned from: x `(T, rows, inputs)`; y, mask (1.0 where y counts) `(T, rows, outputs)`."""
 
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
@@ -88,9 +86,7 @@ def train(
     stopping.mask[: slices.fit_end] = 0.0
     for name, part in (("fit", learned), ("stop", stopping)):
         if not part.mask.any():
-            raise TrainingError(
-                f"no target has two prices in a row in the {name} slice: wait for more history"
-            )
+            raise TrainingError(f"no target has two prices in a row in the {name} slice: wait for more history")
     keras.backend.clear_session()
     keras.utils.set_random_seed(fit.seed)
     length = min(fit.sequence, slices.fit_end // 2)
@@ -101,9 +97,7 @@ def train(
     return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, progress)
 
 
-def _fit(
-    fitter: "_Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None
-) -> Weights:
+def _fit(fitter: "_Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None) -> Weights:
     every = max(1, fit.steps // _EVALUATIONS)
     best, best_loss, since = fitter.averaged_weights(), stopping.loss(), 0
     losses = []

@@ -97,11 +97,13 @@ class ExactlyOnce(_Producing):
         await self._bounded(self._transaction(records, offset))
 
     async def _transaction(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
-        async with self._producer.transaction():
-            sent = await self._send(records)
-            if offset is not None:
-                await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
-            await asyncio.gather(*sent)
+        # No abort when this fails: with the broker away it would wait for ever, and the next producer's start aborts.
+        await self._producer.begin_transaction()
+        sent = await self._send(records)
+        if offset is not None:
+            await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
+        await asyncio.gather(*sent)
+        await self._producer.commit_transaction()
 
 
 class AtLeastOnce(_Producing):

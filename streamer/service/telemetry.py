@@ -67,7 +67,7 @@ class Telemetry:
         """Show the streams of a partition that begins to serve."""
         for stream in partition.streams.values():
             self._watch(stream)
-        log.info("partition serves", partition=partition.name, streams=len(partition.streams), seconds=seconds)
+        log.info("partition serves", partition=partition.name, streams=len(partition.streams), seconds=round(seconds, 3))
 
     def _watch(self, stream: Stream) -> None:
         self._metrics.watch(stream.name, EngineScores(stream.engine))

@@ -74,9 +74,7 @@ def walk(
     """`count` ticks without gaps of prices that walk at random."""
     rng = np.random.default_rng(seed)
     prices = 100.0 * np.exp(np.cumsum(rng.normal(scale=0.01, size=(count, len(symbols))), axis=0))
-    return [
-        Tick(start + i * step, dict(zip(symbols, row.tolist(), strict=True))) for i, row in enumerate(prices)
-    ]
+    return [Tick(start + i * step, dict(zip(symbols, row.tolist(), strict=True))) for i, row in enumerate(prices)]
 
 
 def put_into_service(engine: ForecastEngine, model: Forecaster, start: str | None = None) -> Swap:
@@ -96,7 +94,7 @@ def vectors(
     """Price vectors in which anything may be blank or absent, and `extra` symbols seldom turn up."""
     usual = {symbol: st.one_of(_usable, _usable, _usable, _blank) for symbol in symbols}
     seldom = {symbol: st.one_of(_usable, _blank) for symbol in extra}
-    plain = st.fixed_dictionaries({symbol: _usable for symbol in symbols})
+    plain = st.fixed_dictionaries(dict.fromkeys(symbols, _usable))
     return st.one_of(
         plain,
         plain,
@@ -124,7 +122,7 @@ def tick_sequences(
         if move == "again" and ticks:
             ticks.append(ticks[-1])
             continue
-        time = now + (20 if isinstance(move, str) else move) * STEP
+        time = now + (move if isinstance(move, int) else 20) * STEP
         behind = draw(st.sampled_from([None, 0, -4_000, -5_000, 3_000]))
         if move == "ahead":
             behind = draw(st.sampled_from([-6_000, -7_500, -3_600_000]))

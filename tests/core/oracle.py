@@ -75,7 +75,7 @@ class Oracle:
     def accept(self, time: int, symbols: list[str], usable: dict[str, float], restarted: bool) -> Expected:
         """A tick that counts."""
         missing = 0
-        is_break = self.now is None or restarted
+        is_break = restarted  # what begins the stream breaks nothing
         if self.now is not None and not restarted:
             missing = (time - self.now) // self.settings.step - 1
             if missing > self.settings.max_gap:

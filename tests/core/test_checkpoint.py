@@ -1,6 +1,5 @@
 """Restored and continued equals never stopped, bit for bit."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint, snapshot
-from streamer.core.engine import ForecastEngine
+from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.levels import Change
 from streamer.core.tick import Tick
 from streamer.errors import SnapshotError
@@ -121,31 +120,29 @@ def test_a_shorter_interval_between_trainings_takes_effect_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("name", "settings"),
     [
-        {"window": 8},
-        {"step": 2 * STEP},
-        {"change": Change.DIFFERENCE},
-        {"targets": ("A",)},
-        {"symbols": ("B", "A")},
-        {"coverage": 0.5},
-        {"scoring_window": 100},
+        ("window", replace(SMALL, window=8)),
+        ("step", replace(SMALL, step=2 * STEP)),
+        ("change", replace(SMALL, change=Change.DIFFERENCE)),
+        ("targets", replace(SMALL, targets=("A",))),
+        ("symbols", replace(SMALL, symbols=("B", "A"))),
+        ("coverage", replace(SMALL, coverage=0.5)),
+        ("scoring_window", replace(SMALL, scoring_window=100)),
     ],
-    ids=lambda changed: next(iter(changed)),
 )
-def test_under_other_settings_the_ring_is_kept_and_a_training_wanted(changed: Mapping[str, object]) -> None:
+def test_under_other_settings_the_ring_is_kept_and_a_training_wanted(name: str, settings: EngineSettings) -> None:
     engine = ForecastEngine(SMALL)
     run(engine, walk(20))
     model = fake(engine)
     put_into_service(engine, model)
     run(engine, walk(22)[20:])
-    settings = replace(SMALL, **changed)  # type: ignore[arg-type]
 
     restored = checkpoint.restore(settings, checkpoint.save(engine, {"offset": 3}), shelf(model).load)
 
     assert restored.extra == {"offset": 3}
     assert len(restored.notices) == 1
-    assert next(iter(changed)) in restored.notices[0]
+    assert name in restored.notices[0]
     assert restored.engine.policy.wanted == "settings_changed"
     assert restored.engine.model_id == "persistence"
     fresh = ForecastEngine(settings)
@@ -160,29 +157,29 @@ def test_under_other_settings_the_ring_is_kept_across_a_restart_of_time() -> Non
     run(engine, [*walk(20), *walk(SMALL.late_reset + 1, start=START - 50 * STEP)])
     assert np.diff(engine.ring.times).min() < 0, "or the test does not show what it should"
 
-    restored = checkpoint.restore(
-        replace(SMALL, coverage=0.5), checkpoint.save(engine, {}), EMPTY.load
-    ).engine
+    restored = checkpoint.restore(replace(SMALL, coverage=0.5), checkpoint.save(engine, {}), EMPTY.load).engine
 
     assert restored.ring.times.tolist() == engine.ring.times.tolist()
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [{"max_gap": 9}, {"max_stale": 9}, {"late_reset": 9}, {"max_ahead": 9}, {"history": 99}, {"every": 99}],
-    ids=lambda changed: next(iter(changed)),
+    "settings",
+    [
+        pytest.param(replace(SMALL, max_gap=9), id="max_gap"),
+        pytest.param(replace(SMALL, max_stale=9), id="max_stale"),
+        pytest.param(replace(SMALL, late_reset=9), id="late_reset"),
+        pytest.param(replace(SMALL, max_ahead=9), id="max_ahead"),
+        pytest.param(replace(SMALL, history=99), id="history"),
+        pytest.param(replace(SMALL, every=99), id="every"),
+    ],
 )
-def test_settings_that_do_not_shape_an_engine_may_change(changed: Mapping[str, int]) -> None:
+def test_settings_that_do_not_shape_an_engine_may_change(settings: EngineSettings) -> None:
     engine = ForecastEngine(SMALL)
     run(engine, walk(20))
     model = fake(engine)
     put_into_service(engine, model)
 
-    restored = checkpoint.restore(
-        replace(SMALL, **changed),
-        checkpoint.save(engine, {}),
-        shelf(model).load,  # type: ignore[arg-type]
-    )
+    restored = checkpoint.restore(settings, checkpoint.save(engine, {}), shelf(model).load)
 
     assert restored.notices == ()
     assert restored.engine.model_id == "m1"

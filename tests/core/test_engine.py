@@ -75,9 +75,7 @@ class Ledger:
                 continue
             errors = np.array([[each[name] for name in FORECASTERS] for each in scored])
             np.testing.assert_allclose(board.rmse[column], np.sqrt(errors.mean(axis=0)), rtol=1e-6, atol=1e-9)
-            np.testing.assert_allclose(
-                board.squared_error_total[column], errors.sum(axis=0), rtol=1e-6, atol=1e-9
-            )
+            np.testing.assert_allclose(board.squared_error_total[column], errors.sum(axis=0), rtol=1e-6, atol=1e-9)
             assert board.coverage[column] == pytest.approx(np.mean(self.covered[symbol]))
 
 
@@ -134,9 +132,7 @@ def test_each_tick_has_the_outcome_and_the_scores_that_the_oracle_gives(
 
 @FEW
 @given(ticks=tick_sequences(), targets=st.sampled_from([("A", "B"), ("B",)]))
-def test_outcomes_and_scored_cells_do_not_depend_on_the_model(
-    ticks: list[Tick], targets: tuple[str, ...]
-) -> None:
+def test_outcomes_and_scored_cells_do_not_depend_on_the_model(ticks: list[Tick], targets: tuple[str, ...]) -> None:
     engine, oracle = ForecastEngine(SMALL), Oracle(SMALL)
     follow(engine, oracle, walk(8, start=START - 9 * STEP))
     model = fake(engine, targets=targets)
@@ -177,9 +173,7 @@ def test_a_forecast_is_scored_only_against_a_price_seen_at_exactly_its_target() 
 
 @MODERATE
 @given(
-    prices=st.lists(
-        st.fixed_dictionaries({"A": st.floats(), "B": st.floats(min_value=0.0)}), min_size=2, max_size=12
-    ),
+    prices=st.lists(st.fixed_dictionaries({"A": st.floats(), "B": st.floats(min_value=0.0)}), min_size=2, max_size=12),
     change=st.sampled_from(Change),
     with_model=st.booleans(),
 )
@@ -207,9 +201,7 @@ def test_no_price_however_large_or_small_makes_a_figure_that_is_no_number(
     future=st.lists(st.floats(1.0, 200.0), min_size=40, max_size=40),
     at=st.integers(0, 39),
 )
-def test_nothing_up_to_a_tick_depends_on_prices_after_it(
-    ticks: list[Tick], future: list[float], at: int
-) -> None:
+def test_nothing_up_to_a_tick_depends_on_prices_after_it(ticks: list[Tick], future: list[float], at: int) -> None:
     perturbed = [
         tick if i <= at else replace(tick, prices=dict.fromkeys(("A", "B"), price))
         for i, (tick, price) in enumerate(zip(ticks, future, strict=False))
@@ -247,9 +239,7 @@ def test_what_was_handed_out_stays_as_it_was() -> None:
     ],
 )
 @pytest.mark.parametrize("skipped", [0, 2], ids=["next tick", "after a gap"])
-def test_a_tick_on_which_the_model_fails_leaves_the_engine_as_it_was(
-    extra: dict[str, float], skipped: int
-) -> None:
+def test_a_tick_on_which_the_model_fails_leaves_the_engine_as_it_was(extra: dict[str, float], skipped: int) -> None:
     ticks = walk(20)
     engine = ForecastEngine(SMALL)
     run(engine, ticks[:10])
@@ -377,9 +367,7 @@ def fail_to_load(model_id: str) -> FailingForecaster:
         ({"A": 1.0, "B": 1.0, "C": 1.0, "D": 1.0}, "too_many_symbols"),
     ],
 )
-def test_a_rejected_tick_changes_nothing_and_says_why_on_one_line(
-    prices: dict[str, float], reason: str
-) -> None:
+def test_a_rejected_tick_changes_nothing_and_says_why_on_one_line(prices: dict[str, float], reason: str) -> None:
     engine = ForecastEngine(SMALL)
     run(engine, walk(3))
     before = checkpoint.save(engine, {})

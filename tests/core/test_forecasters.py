@@ -1,7 +1,6 @@
 """The checks that every forecaster passes, and that they find what they should."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from streamer.core.features import State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change
 from tests.core.conformance import check_forecaster
-from tests.core.fakes import FakeForecaster, fake
+from tests.core.fakes import UNITS, FakeForecaster, fake
 from tests.core.helpers import SMALL, run, walk
 
 
@@ -36,7 +35,7 @@ class WritesIntoItsState(FakeForecaster):
 
 @dataclass(frozen=True, eq=False)
 class ReusesItsBuffer(FakeForecaster):
-    buffer: np.ndarray = None  # type: ignore[assignment]
+    buffer: np.ndarray = field(default_factory=lambda: np.zeros(UNITS, np.float32))
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         after, changes = super().step(state, row)
@@ -60,7 +59,7 @@ class OneRowOnly(FakeForecaster):
 
 @dataclass(frozen=True, eq=False)
 class CountsItsCalls(FakeForecaster):
-    calls: list[int] = None  # type: ignore[assignment]
+    calls: list[int] = field(default_factory=list)
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         self.calls.append(1)
@@ -75,28 +74,13 @@ class GrowsItsState(FakeForecaster):
         return {**after, "extra": np.zeros(1)}, changes
 
 
-BROKEN: Mapping[type[FakeForecaster], Mapping[str, object]] = {
-    WritesIntoItsState: {},
-    ReusesItsBuffer: {"buffer": np.zeros(4, np.float32)},
-    CarriesBlanks: {},
-    OneRowOnly: {},
-    CountsItsCalls: {"calls": []},
-    GrowsItsState: {},
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "broken",
+    [WritesIntoItsState, ReusesItsBuffer, CarriesBlanks, OneRowOnly, CountsItsCalls, GrowsItsState],
+)
 def test_a_forecaster_that_breaks_a_rule_is_found(broken: type[FakeForecaster]) -> None:
     good = trained()
-    model = broken(
-        good.id,
-        good.symbols,
-        good.targets,
-        good.as_of,
-        good.change,
-        good.trained,
-        **BROKEN[broken],  # type: ignore[arg-type]
-    )
+    model = broken(good.id, good.symbols, good.targets, good.as_of, good.change, good.trained)
 
     with pytest.raises(AssertionError):
         check_forecaster(model)

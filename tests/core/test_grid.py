@@ -24,18 +24,12 @@ AT_600 = Position(600)
         pytest.param(AT_600, 599, LATE, 540, False, id="an earlier time"),
         pytest.param(Position(0), -1, LATE, -60, False, id="a time before 1970 is floored, not cut"),
         pytest.param(Position(-120), -60, ACCEPTED, -60, False, id="steps go on across 1970"),
-        pytest.param(
-            Position(600, 2, 480), 540, ACCEPTED, 540, True, id="the third of a late run restarts time"
-        ),
-        pytest.param(
-            Position(600, 2, 480), 480, LATE, 480, False, id="a late run that does not rise is none"
-        ),
+        pytest.param(Position(600, 2, 480), 540, ACCEPTED, 540, True, id="the third of a late run restarts time"),
+        pytest.param(Position(600, 2, 480), 480, LATE, 480, False, id="a late run that does not rise is none"),
         pytest.param(Position(600, 2, 480), 600, DUPLICATE, 600, False, id="a duplicate ends a late run"),
     ],
 )
-def test_a_tick_is_placed(
-    position: Position, time: int, verdict: Verdict, grid_time: int, is_break: bool
-) -> None:
+def test_a_tick_is_placed(position: Position, time: int, verdict: Verdict, grid_time: int, is_break: bool) -> None:
     placement = GRID.place(position, time, None)
 
     assert (placement.verdict, placement.time, placement.is_break) == (verdict, grid_time, is_break)
@@ -44,15 +38,9 @@ def test_a_tick_is_placed(
 @pytest.mark.parametrize(
     ("times", "verdicts"),
     [
-        pytest.param(
-            [600, 60, 120, 180, 240], [ACCEPTED, LATE, LATE, ACCEPTED, ACCEPTED], id="time restarts"
-        ),
-        pytest.param(
-            [600, 60, 120, 60, 120, 180], [ACCEPTED] + [LATE] * 4 + [ACCEPTED], id="a run begins anew"
-        ),
-        pytest.param(
-            [600, 60, 120, 120, 180], [ACCEPTED] + [LATE] * 4, id="a repeated late tick does not rise"
-        ),
+        pytest.param([600, 60, 120, 180, 240], [ACCEPTED, LATE, LATE, ACCEPTED, ACCEPTED], id="time restarts"),
+        pytest.param([600, 60, 120, 60, 120, 180], [ACCEPTED] + [LATE] * 4 + [ACCEPTED], id="a run begins anew"),
+        pytest.param([600, 60, 120, 120, 180], [ACCEPTED] + [LATE] * 4, id="a repeated late tick does not rise"),
         pytest.param(
             [600, 60, 120, 660, 180, 240],
             [ACCEPTED, LATE, LATE, ACCEPTED, LATE, LATE],
@@ -66,9 +54,7 @@ def test_a_tick_is_placed(
         pytest.param([600, 240, 180, 120, 60, 0], [ACCEPTED] + [LATE] * 5, id="time runs backwards"),
     ],
 )
-def test_late_ticks_that_rise_among_themselves_restart_time(
-    times: list[int], verdicts: list[Verdict]
-) -> None:
+def test_late_ticks_that_rise_among_themselves_restart_time(times: list[int], verdicts: list[Verdict]) -> None:
     position, placed = Position(), []
     for time in times:
         placement = GRID.place(position, time, None)
@@ -87,9 +73,7 @@ def test_late_ticks_that_rise_among_themselves_restart_time(
         pytest.param(540, 10**9, LATE, id="a record may come as late as it will"),
     ],
 )
-def test_a_time_far_ahead_of_its_record_is_no_time(
-    time: int, record_time: int | None, verdict: Verdict
-) -> None:
+def test_a_time_far_ahead_of_its_record_is_no_time(time: int, record_time: int | None, verdict: Verdict) -> None:
     assert GRID.place(AT_600, time, record_time).verdict == verdict
 
 
@@ -134,9 +118,7 @@ def test_another_spacing_is_said_once_after_30_equal_ones(spacing: int) -> None:
     [
         pytest.param(list(range(0, 6_000, 60)), id="the step itself"),
         pytest.param(list(range(30, 6_030, 60)), id="the step, off the grid"),
-        pytest.param(
-            [time for i in range(50) for time in (300 * i, 300 * i + 60)], id="no two spacings alike"
-        ),
+        pytest.param([time for i in range(50) for time in (300 * i, 300 * i + 60)], id="no two spacings alike"),
         pytest.param([0] * 100, id="duplicates"),
         pytest.param(list(range(10_000, 0, -61)), id="time runs backwards"),
         pytest.param([61 * i + (i // 29) for i in range(200)], id="never 30 in a row"),

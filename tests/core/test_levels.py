@@ -30,9 +30,7 @@ def test_what_is_no_price_is_blank(change: Change, expected: list[float | None])
 def test_applying_the_change_between_two_prices_gives_the_second(prices: np.ndarray, change: Change) -> None:
     before, after = prices
 
-    np.testing.assert_allclose(
-        change.apply(before, change.between(before, after)), after, rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_allclose(change.apply(before, change.between(before, after)), after, rtol=1e-9, atol=1e-9)
 
 
 @MODERATE
@@ -47,7 +45,5 @@ def test_no_change_gives_exactly_the_price(price: float, change: Change) -> None
     moved=st.floats(allow_nan=False),
     change=st.sampled_from(Change),
 )
-def test_whatever_change_a_network_says_the_price_is_finite(
-    price: float, moved: float, change: Change
-) -> None:
+def test_whatever_change_a_network_says_the_price_is_finite(price: float, moved: float, change: Change) -> None:
     assert np.isfinite(change.apply(np.array([price]), np.array([moved]))).all()

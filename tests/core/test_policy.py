@@ -14,9 +14,7 @@ def due(policy: RetrainPolicy, ticks: int) -> list[int]:
     ("first", "every", "expected"),
     [(5, 10, [5, 15, 25, 35]), (10, 5, [10, 15, 20, 25, 30, 35]), (1, 20, [1, 21]), (40, 1, [])],
 )
-def test_the_first_is_due_after_first_ticks_and_then_every_so_many(
-    first: int, every: int, expected: list[int]
-) -> None:
+def test_the_first_is_due_after_first_ticks_and_then_every_so_many(first: int, every: int, expected: list[int]) -> None:
     assert due(RetrainPolicy(first, every), 39) == expected
 
 
@@ -31,14 +29,14 @@ def test_with_every_0_a_training_comes_on_request_only() -> None:
 
 def test_a_training_is_wanted_until_it_has_ended() -> None:
     policy = RetrainPolicy(first=2, every=10)
-    due(policy, 2)
-    assert policy.wanted == "schedule"
-    due(policy, 5)
-    assert policy.wanted == "schedule"
+    wanted = []
+    for ticks in (1, 1, 5):
+        due(policy, ticks)
+        wanted.append(policy.wanted)
 
     policy.ended()
 
-    assert policy.wanted is None
+    assert [*wanted, policy.wanted] == [None, "schedule", "schedule", None]
     assert due(policy, 5) == [5], "the next one keeps its time"
 
 

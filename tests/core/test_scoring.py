@@ -13,9 +13,7 @@ from tests.core.helpers import MODERATE
 FORECASTERS = 3
 
 
-def fed(
-    window: int, scored: np.ndarray, seed: int = 0
-) -> tuple[Scoreboard, list[np.ndarray], list[np.ndarray]]:
+def fed(window: int, scored: np.ndarray, seed: int = 0) -> tuple[Scoreboard, list[np.ndarray], list[np.ndarray]]:
     """A scoreboard that took in `scored`, bool `(steps, symbols)`; and each symbol's errors and hits, in order."""
     rng = np.random.default_rng(seed)
     steps, n = scored.shape
@@ -84,9 +82,7 @@ def test_symbols_that_join_are_unscored_and_leave_the_others_alone() -> None:
 
     board.widen(3)
 
-    for figures, known in zip(
-        (board.rmse, board.coverage, board.scored, board.scored_total), before, strict=True
-    ):
+    for figures, known in zip((board.rmse, board.coverage, board.scored, board.scored_total), before, strict=True):
         np.testing.assert_array_equal(figures[:2], known)
     assert np.isnan(board.rmse[2]).all()
     assert (board.scored[2], board.scored_total[2]) == (0, 0)

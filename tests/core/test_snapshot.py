@@ -56,9 +56,7 @@ def headed(header: object, tail: bytes = b"") -> bytes:
     meta=st.dictionaries(st.text(), values, max_size=3),
     stored=st.dictionaries(st.text(), arrays, max_size=3),
 )
-def test_what_is_packed_is_unpacked_bit_for_bit(
-    meta: dict[str, object], stored: dict[str, np.ndarray]
-) -> None:
+def test_what_is_packed_is_unpacked_bit_for_bit(meta: dict[str, object], stored: dict[str, np.ndarray]) -> None:
     again, unpacked = unpack(pack(meta, stored))
 
     assert again == meta
@@ -166,9 +164,9 @@ def test_no_number_is_lost_in_the_header() -> None:
 
 def test_the_module_neither_pickles_nor_evaluates() -> None:
     tree = ast.parse(inspect.getsource(snapshot))
-    imported = {
-        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-    } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names} | {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    }
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
     }

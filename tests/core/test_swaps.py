@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.core import checkpoint
 from streamer.core.engine import EngineSettings, ForecastEngine
-from streamer.core.outcome import Step, Swap
+from streamer.core.outcome import Step
 from streamer.core.serving import CatchUp
 from streamer.core.tick import Tick
 from tests.core.fakes import FakeForecaster, fake, shelf
@@ -75,9 +75,7 @@ def forecasts(steps: list[Step]) -> list[object]:
 
 @pytest.mark.parametrize("train", [fake, trained_elsewhere], ids=["trained state", "ring"])
 @pytest.mark.parametrize("slice_size", [2, 3, 100])
-def test_a_schedule_gives_the_same_forecasts_as_the_run_that_recorded_it(
-    train: Train, slice_size: int
-) -> None:
+def test_a_schedule_gives_the_same_forecasts_as_the_run_that_recorded_it(train: Train, slice_size: int) -> None:
     ticks = walk(60)
     live = Live().process(ticks[:15]).train(train).process(ticks[15:25]).catch_up()
     live.process(ticks[25:45], slice_size).train(train).catch_up().process(ticks[45:], slice_size)
@@ -128,11 +126,11 @@ def test_a_catch_up_whose_first_row_has_left_the_history_is_given_up() -> None:
     model = fake(engine)
     run(engine, ticks[12:20])
     ready = engine.catch_up(model)
+    assert not ready.advance(5)
+    run(engine, ticks[20:25])
 
     with pytest.raises(LookupError, match="m1"):
-        for tick in ticks[20:]:
-            engine.process(tick)
-            ready.advance(2)
+        ready.advance(100)
 
 
 def test_a_swap_with_an_unseen_tick_is_refused() -> None:
@@ -147,7 +145,9 @@ def test_a_swap_with_an_unseen_tick_is_refused() -> None:
     assert engine.model_id == "persistence"
 
     assert ready.advance(1)
-    assert engine.swap(ready) == Swap("m1", walk(11)[10].time, "trained")
+    swap = engine.swap(ready)
+    assert (swap.model, swap.after, swap.start) == ("m1", walk(11)[10].time, "trained")
+    assert engine.swaps == [swap]
     assert engine.model_id == "m1"
 
 
@@ -257,9 +257,7 @@ def test_a_catch_up_goes_on_where_it_was_when_older_history_is_put_before() -> N
     ready = restored.catch_up(fake(source), "ring")
     ready.advance(2)
     older = slice(0, 20 - SMALL.window)
-    restored.history.prepend(
-        source.history.times[older], source.history.breaks[older], source.history.prices[older]
-    )
+    restored.history.prepend(source.history.times[older], source.history.breaks[older], source.history.prices[older])
     run(restored, ticks[20:30])
     assert ready.advance(100)
     restored.swap(ready)
@@ -287,8 +285,10 @@ def test_a_symbol_that_joins_while_a_model_catches_up_is_read_from_then_on() -> 
 
 
 def test_a_schedule_without_a_way_to_load_models_is_refused() -> None:
+    live = Live().process(walk(10)).train().catch_up().process(walk(12)[10:])
+
     with pytest.raises(ValueError, match="load"):
-        run(ForecastEngine(SMALL, [Swap("m1", START, "ring")]), walk(3))
+        run(ForecastEngine(SMALL, live.engine.swaps), walk(20))
 
 
 def test_only_the_newest_swaps_are_kept() -> None:
