@@ -17,8 +17,8 @@ from streamer.codec import format_time
 from streamer.core.tick import Tick
 from streamer.errors import BrokerError, UsageError
 
-_IN_FLIGHT = 1000
-"""Ticks sent but not acknowledged at most: enough to fill the producer's batches, little enough to lose count of."""
+_IN_FLIGHT = 200
+"""Ticks sent but not acknowledged at most: about one batch of the producer, fast enough for any replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,14 @@ class Publisher:
         try:
             await self._bounded(self._start())
         except BaseException:
-            await self._producer.stop()
+            await self._stop()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Batches of an idempotent producer never expire: with the broker away, `stop` would wait for ever.
-        with contextlib.suppress(BrokerError):
-            await self._bounded(self._producer.stop())
+        await self._stop()
 
     async def publish(
         self,
@@ -106,6 +104,11 @@ class Publisher:
             raise UsageError(
                 f"topic {self._route.topic!r} has {len(partitions)} partitions, there is no partition {wanted}"
             )
+
+    async def _stop(self) -> None:
+        # Batches of an idempotent producer never expire: with the broker away, it would wait for ever.
+        with contextlib.suppress(BrokerError):
+            await self._bounded(self._producer.stop())
 
     async def _send_all(self, ticks: Iterable[Tick], rate: float, progress: Callable[[int], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -147,7 +150,7 @@ class Publisher:
         except TimeoutError:
             raise BrokerError(f"{self._servers} did not answer for {self._timeout:g} s") from None
         except KafkaError as error:
-            raise BrokerError(f"{self._servers} refused: {error!r}") from error
+            raise BrokerError(f"{self._servers}: {error!r}") from error
 
 
 def encode_tick(tick: Tick) -> bytes:

@@ -8,10 +8,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer.codec import is_symbol, parse_time, shown
 from streamer.core.tick import Tick
 from streamer.errors import DecodeError, UsageError
+
+if TYPE_CHECKING:
+    from _csv import Reader  # what csv.reader gives; the module csv itself does not name it
 
 _TIME_ENDINGS = ("", "Z", "T00:00Z")
 """What is tried after a time as it stands: files without zones are in UTC, files of days have no hour."""
@@ -57,7 +61,7 @@ class PriceFile:
         except UnicodeDecodeError:
             raise UsageError(f"{self.path}: not a CSV in UTF-8") from None
 
-    def _ticks(self, reader: "csv._reader", limit: int | None) -> Iterator[Tick]:
+    def _ticks(self, reader: "Reader", limit: int | None) -> Iterator[Tick]:
         before, count, symbols = 0, 0, None
         try:
             for cells in reader:

@@ -47,9 +47,7 @@ def test_further_fields_are_ignored_even_with_a_key_twice_inside() -> None:
     assert decode(b'{"ts": 0, "prices": {}, "venue": {"a": 1, "a": 2}}', LIMITS).prices == {}
 
 
-@pytest.mark.parametrize(
-    "blank", ["null", "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400]
-)
+@pytest.mark.parametrize("blank", ["null", "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400])
 @pytest.mark.parametrize("form", ['{"A": %s, "B": 2.0}', "[%s, 2.0]"])
 def test_a_blank_price_is_nan_so_that_its_symbol_is_still_known(blank: str, form: str) -> None:
     tick = decode(f'{{"ts": 0, "prices": {form % blank}}}'.encode(), LIMITS, ("A", "B"))

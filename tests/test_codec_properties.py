@@ -21,9 +21,7 @@ json_values = st.recursive(
 near_messages = st.fixed_dictionaries(
     {},
     optional={
-        "ts": json_values
-        | st.integers(0, END_OF_TIME)
-        | st.datetimes().map(lambda time: f"{time.isoformat()}Z"),
+        "ts": json_values | st.integers(0, END_OF_TIME) | st.datetimes().map(lambda time: f"{time.isoformat()}Z"),
         "prices": json_values
         | st.dictionaries(st.text(max_size=12), json_values, max_size=6)
         | st.lists(st.floats() | st.none(), max_size=3),
@@ -59,9 +57,7 @@ def check_tick(tick: Tick) -> None:
 @example(b"[" * 4000, ())
 @example(b'{"a":' * 800, ())
 @example(b"-", ())
-def test_arbitrary_bytes_give_a_tick_or_a_decode_error(
-    value: bytes | None, configured: tuple[str, ...]
-) -> None:
+def test_arbitrary_bytes_give_a_tick_or_a_decode_error(value: bytes | None, configured: tuple[str, ...]) -> None:
     check_outcome(value, configured)
 
 

@@ -43,9 +43,7 @@ def problems(path: Path | None, environ: Mapping[str, str] | None = None, **over
 
 class TestDefaults:
     def test_only_the_brokers_have_no_default(self) -> None:
-        with pytest.raises(
-            SettingsError, match=r"kafka\.bootstrap_servers: missing.*STREAMER_KAFKA__BOOTSTRAP"
-        ):
+        with pytest.raises(SettingsError, match=r"kafka\.bootstrap_servers: missing.*STREAMER_KAFKA__BOOTSTRAP"):
             load(None, {})
 
     def test_the_shipped_file_shows_every_key_but_the_secrets_with_its_default(self) -> None:
@@ -69,9 +67,7 @@ class TestDefaults:
         )
         assert (defaults.http.host, defaults.http.port) == ("127.0.0.1", 9108)
         assert [layer.units for layer in defaults.network.layers] == [32]
-        assert defaults.limits.for_decoding() == DecodeLimits(
-            message_bytes=2**20, symbols=2048, symbol_length=64
-        )
+        assert defaults.limits.for_decoding() == DecodeLimits(message_bytes=2**20, symbols=2048, symbol_length=64)
 
     @pytest.mark.parametrize("path", list(keys.paths()))
     def test_every_key_is_described(self, path: tuple[str, ...]) -> None:
@@ -109,8 +105,7 @@ class TestFile:
     def test_a_symbol_read_as_a_number_is_refused_lest_its_zeros_are_lost(self, file: Path) -> None:
         file.write_text("feed:\n  symbols:\n    - AAPL\n    - 000001\n")
         assert problems(file, kafka__bootstrap_servers="a:1") == [
-            "streamer.yaml:4: feed.symbols[1]: found 1, "
-            "expected text (in quotes where it looks like a number)"
+            "streamer.yaml:4: feed.symbols[1]: found 1, expected text (in quotes where it looks like a number)"
         ]
 
     @pytest.mark.parametrize(
@@ -224,9 +219,7 @@ class TestErrors:
             ("log: {xyz: 1}", "the keys here are level, format"),
         ],
     )
-    def test_the_nearest_key_is_sought_here_and_then_elsewhere(
-        self, file: Path, content: str, hint: str
-    ) -> None:
+    def test_the_nearest_key_is_sought_here_and_then_elsewhere(self, file: Path, content: str, hint: str) -> None:
         file.write_text(content)
         (found,) = problems(file, kafka__bootstrap_servers="a:1")
         assert found.startswith("streamer.yaml:1: unknown key ")
@@ -293,9 +286,7 @@ class TestErrors:
             ("http.token_file", 3, "found 3, expected a path"),
         ],
     )
-    def test_an_unusable_value_is_told_with_what_is_expected(
-        self, key: str, value: Any, expected: str
-    ) -> None:
+    def test_an_unusable_value_is_told_with_what_is_expected(self, key: str, value: Any, expected: str) -> None:
         with pytest.raises(SettingsError) as caught:
             load(None, {}, BROKER | {key: value})
         (problem,) = caught.value.problems
@@ -372,9 +363,7 @@ class TestSecrets:
         assert token.get_secret_value() == "s3cret"
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"\xff", b"x" * 5000])
-    def test_a_token_file_without_a_token_is_refused_and_not_shown(
-        self, tmp_path: Path, content: bytes
-    ) -> None:
+    def test_a_token_file_without_a_token_is_refused_and_not_shown(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "token"
         path.write_bytes(content)
         (found,) = problems(None, http__token_file=path)
@@ -509,19 +498,10 @@ def test_any_text_as_yaml_reads_or_is_refused_with_a_place(text: str) -> None:
         assert isinstance(document.lines, dict)
 
 
-plain = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63)
-    | st.floats(allow_nan=False, allow_infinity=False)
-)
+plain = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]))
 
 
-@given(
-    st.dictionaries(
-        texts, st.recursive(plain | texts, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
-    )
-)
+@given(st.dictionaries(texts, st.recursive(plain | texts, lambda inner: st.lists(inner, max_size=4), max_leaves=8)))
 def test_what_is_written_as_yaml_is_read_back_equal(data: dict[str, Any]) -> None:
     assert yaml_text.read(yaml_text.write(data)).data == (data or {})

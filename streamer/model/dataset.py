@@ -26,13 +26,12 @@ class Replay:
     """A history as the network meets it, on the grid: T rows, n symbols, m targets, F features.
 
     x: features `(T, n, F)`, float32. y: next change of level over the scale known at t, `(T, m)`, float32.
-    mask: where y is to be learned, `(T, m)`. ticks: true for a tick, false for a missing step, `(T,)`.
+    mask: where y is to be learned, `(T, m)`.
     """
 
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
     mask: Bools
-    ticks: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +92,7 @@ class TrainingSet:
             )
         if not targets:
             raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
-        return TrainingSet(
-            symbols, targets, self.change, self.step, self.times, self.breaks, self.prices[:, priced]
-        )
+        return TrainingSet(symbols, targets, self.change, self.step, self.times, self.breaks, self.prices[:, priced])
 
     def rows(self, symbols: Sequence[str] | None = None) -> Iterator[Row]:
         """Yield the rows of the grid, blank ones where steps are missing, with the prices of `symbols`.
@@ -130,7 +127,7 @@ class TrainingSet:
             sees[index] = np.isfinite(row.prices[columns])
         own = sees.astype(np.bool_) & ~np.array([row.is_break for row in rows])[:, None]
         y, mask = _targets(level, scale, own)
-        return Replay(x, y, mask, _is_tick(rows, self.times))
+        return Replay(x, y, mask)
 
 
 _FIELDS = ("symbols", "targets", "change", "step", "times", "breaks", "prices")
@@ -147,7 +144,3 @@ def _targets(level: Floats, scale: Floats, own: Bools) -> tuple[npt.NDArray[np.f
     moved = np.zeros(level.shape)
     np.subtract(level[1:], level[:-1], out=moved[:-1], where=mask[:-1])
     return np.clip(moved / scale, -TARGET_CLIP, TARGET_CLIP).astype(np.float32), mask
-
-
-def _is_tick(rows: Sequence[Row], times: npt.NDArray[np.int64]) -> Bools:
-    return np.isin(np.array([row.time for row in rows], np.int64), times)

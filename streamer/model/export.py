@@ -26,11 +26,12 @@ def export(spec: NetworkSpec, shape: Shape, weights: Weights) -> bytes:
         path = Path(folder) / "model.tflite"
         model.export(str(path), format="litert", verbose=False)
         exported = path.read_bytes()
-    _verify(exported, spec, shape, weights)
+    verify(exported, spec, shape, weights)
     return exported
 
 
-def _verify(exported: bytes, spec: NetworkSpec, shape: Shape, weights: Weights) -> None:
+def verify(exported: bytes, spec: NetworkSpec, shape: Shape, weights: Weights) -> None:
+    """Raise TrainingError where the exported network does not compute what one with `weights` does."""
     x = np.random.default_rng(0).normal(size=(_CHECKED_STEPS, shape.rows, shape.inputs)).astype(np.float32)
     difference = largest_difference(exported, spec, shape, weights, x)
     if not difference <= TOLERANCE:

@@ -51,9 +51,7 @@ class LstmForecaster:
         shape = manifest.network.shape(len(manifest.symbols), len(manifest.targets), len(Features.NAMES))
         runtime = StepRuntime(model, shape.rows)
         if (runtime.inputs, runtime.outputs) != (shape.inputs, shape.outputs):
-            raise ArtifactError(
-                f"model.tflite of model {manifest.id} does not fit its manifest: train it anew"
-            )
+            raise ArtifactError(f"model.tflite of model {manifest.id} does not fit its manifest: train it anew")
         return cls(manifest, Features(manifest.change), runtime)
 
     @property
@@ -99,8 +97,9 @@ class LstmForecaster:
         scaled = output.reshape(-1).astype(np.float64)
         # A network that went wrong must not silence the stream: no change is persistence.
         scaled[~np.isfinite(scaled)] = 0.0
-        change = scaled * self.features.scale(seen)[self._columns]
-        return _join(seen, network), np.stack([change, change])
+        changes = np.empty((2, len(scaled)))
+        changes[:] = scaled * self.features.scale(seen)[self._columns]
+        return _join(seen, network), changes
 
     def _inputs(self, features: Floats) -> np.ndarray:
         pooled = self.manifest.network.mode == "pooled"

@@ -85,9 +85,7 @@ class Manifest:
             found = body.get("format_version")
             newer = isinstance(found, int) and found > FORMAT_VERSION
             remedy = "upgrade streamer" if newer else "train the model anew"
-            raise ArtifactError(
-                f"manifest.json has format version {found!r}, known is {FORMAT_VERSION}: {remedy}"
-            )
+            raise ArtifactError(f"manifest.json has format version {found!r}, known is {FORMAT_VERSION}: {remedy}")
         checksum = body.pop("checksum", None)
         if checksum != hashlib.sha256(_canonical(body)).hexdigest():
             raise ArtifactError("manifest.json does not match its checksum: fetch or train it anew")
@@ -97,6 +95,7 @@ class Manifest:
             raise ArtifactError(f"manifest.json is incomplete ({error}): fetch or train it anew") from error
 
 
+_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999  # ms: the years 1 to 9999, all that ids can name
 _ESSENTIALS = ("symbols", "targets", "change", "step", "features", "network", "fit", "span", "format_version")
 
 
@@ -141,16 +140,30 @@ def _refuse_constant(name: str) -> Any:
 
 def _typed(body: dict[str, Any]) -> dict[str, Any]:
     layers = tuple(LayerSpec(**layer) for layer in body["network"]["layers"])
+    span = TrainingSpan(**{name: _integer(value) for name, value in body["span"].items()})
+    if not _EARLIEST <= span.last <= _LATEST:
+        raise ValueError(f"{span.last} is no time")
+    if not isinstance(body["id"], str):
+        raise ValueError("id must be a string")
     return body | {
         "symbols": _names(body["symbols"]),
         "targets": _names(body["targets"]),
         "features": _names(body["features"]),
         "change": Change(body["change"]),
+        "step": _integer(body["step"]),
         "network": NetworkSpec(body["network"]["mode"], layers),
         "fit": FitSpec(**body["fit"]),
-        "span": TrainingSpan(**body["span"]),
-        "files": {str(name): FileEntry(**entry) for name, entry in body["files"].items()},
+        "span": span,
+        "gate": dict(body["gate"].items()),
+        "environment": dict(body["environment"].items()),
+        "files": {name: FileEntry(**entry) for name, entry in body["files"].items()},
     }
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no integer")
+    return value
 
 
 def _names(values: Any) -> tuple[str, ...]:

@@ -43,9 +43,7 @@ def step_model(spec: NetworkSpec, shape: Shape) -> keras.Model:
 
 def _sequence(spec: NetworkSpec, shape: Shape, hidden: Any, *, stateful: bool) -> Any:
     for index, layer in enumerate(spec.layers):
-        hidden = keras.layers.LSTM(
-            layer.units, stateful=stateful, return_sequences=True, name=f"lstm{index}"
-        )(hidden)
+        hidden = keras.layers.LSTM(layer.units, stateful=stateful, return_sequences=True, name=f"lstm{index}")(hidden)
         if layer.dropout and stateful:
             hidden = keras.layers.Dropout(layer.dropout)(hidden)
     return _head(shape)(hidden)

@@ -40,8 +40,7 @@ class StepRuntime:
             self._x = int(inputs["x"]["index"])
             self._y = int(outputs["y"]["index"])
             self._states: Sequence[tuple[str, int, int]] = [
-                (name, int(inputs[name]["index"]), int(outputs[name + _NEXT]["index"]))
-                for name in sorted(self.units)
+                (name, int(inputs[name]["index"]), int(outputs[name + _NEXT]["index"])) for name in sorted(self.units)
             ]
         except (ValueError, RuntimeError, TypeError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__

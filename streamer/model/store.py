@@ -97,7 +97,7 @@ class ModelStore:
         return doomed
 
     def record_swap(self, stream: str, swap: Mapping[str, Any]) -> None:
-        """Record that a model began to serve: `swap["after"]` is the offset, `swap["model"]` its id.
+        """Record that a model began to serve; of what is recorded, `after` (an integer) and `model` name it.
 
         Recording the same swap again changes nothing.
         """

@@ -91,13 +91,13 @@ def train(
     keras.utils.set_random_seed(fit.seed)
     length = min(fit.sequence, slices.fit_end // 2)
     lanes = min(fit.lanes, max(1, slices.fit_end // (2 * length)))
-    fitter = _Fitter(spec, shape, fit, lanes, length)
+    fitter = Fitter(spec, shape, fit, lanes, length)
     if initial is not None:
         fitter.start_from(initial)
     return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, progress)
 
 
-def _fit(fitter: "_Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None) -> Weights:
+def _fit(fitter: "Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None) -> Weights:
     every = max(1, fit.steps // _EVALUATIONS)
     best, best_loss, since = fitter.averaged_weights(), stopping.loss(), 0
     losses = []
@@ -118,7 +118,7 @@ def _fit(fitter: "_Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec
     return best
 
 
-class _Fitter:
+class Fitter:
     """The network being fitted, its optimizer, and the running average of its weights."""
 
     def __init__(self, spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: int, length: int) -> None:
@@ -139,10 +139,12 @@ class _Fitter:
         self.start_from(network.get_weights(self._model))
 
     def start_from(self, weights: Weights) -> None:
+        """Go on from `weights`, as the average too."""
         network.set_weights(self._model, weights)
         network.set_weights(self.averaged, weights)
 
     def averaged_weights(self) -> Weights:
+        """Copies of the averaged weights."""
         return network.get_weights(self.averaged)
 
     def chunks(self, series: Series, seed: int) -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
@@ -159,6 +161,7 @@ class _Fitter:
                 yield tuple(windows(part, starts, length) for part in (series.x, series.y, series.mask))
 
     def step(self, *chunk: npt.NDArray[np.float32]) -> float:
+        """Learn from one chunk; returns its loss before."""
         return float(self._step(*chunk))
 
     def _train_step(self, x: Any, y: Any, mask: Any) -> Any:

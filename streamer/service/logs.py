@@ -47,6 +47,8 @@ def configure(level: str, format: LogFormat, stream: TextIO | None = None) -> No
         cache_logger_on_first_use=False,
     )
     _install(_Handler(stream, _renderer(format, colours=stream.isatty())), threshold)
+    # aiokafka informs of every coordinator that it finds again, which under Kafka 4 is some times a minute (KIP-890).
+    logging.getLogger("aiokafka").setLevel(threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
 
 
 class _Handler(logging.StreamHandler[TextIO]):

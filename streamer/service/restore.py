@@ -6,6 +6,7 @@ offset from which they must be replayed, output suppressed, to be as they were.
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import numpy as np
 import structlog
@@ -40,9 +41,17 @@ def replay_offset(committed: OffsetAndMetadata) -> int | None:
 
 
 async def restore(
-    broker: Broker, consumer: AIOKafkaConsumer, sink: Sink, tp: TopicPartition, partition: Partition
+    broker: Broker,
+    consumer: AIOKafkaConsumer,
+    sink: Sink,
+    tp: TopicPartition,
+    partition: Partition,
+    progress: Callable[[], None],
 ) -> int:
-    """Restore all streams of `tp`; returns the committed offset, at which `consumer` stands."""
+    """Restore all streams of `tp`; returns the committed offset, at which `consumer` stands.
+
+    progress: called again and again, since reading back a long log takes a while.
+    """
     committed = await broker.committed(tp)
     if committed is None:
         begin = await broker.start_offset(tp)
@@ -52,7 +61,14 @@ async def restore(
         await sink.commit([], (tp, committed))
     else:
         replay_from = await _read_snapshots(broker, tp, partition, committed)
-    await _replay(broker, tp, partition, replay_from, committed.offset)
+    unseen = Batch(replay_from)  # what comes of these records was published before
+    async for records in broker.read(tp, replay_from, committed.offset):
+        for record in records:
+            partition.process(record, unseen)
+        unseen.records.clear()
+        unseen.steps.clear()
+        progress()
+        await asyncio.sleep(0)
     consumer.seek(tp, committed.offset)
     return int(committed.offset)
 
@@ -75,27 +91,15 @@ async def _read_snapshots(
     return min(held, default=committed.offset) if noted is None else noted
 
 
-async def _replay(broker: Broker, tp: TopicPartition, partition: Partition, start: int, end: int) -> None:
-    """Process `[start, end)` again; what comes out was published before."""
-    unseen = Batch(start)
-    async for records in broker.read(tp, start, end):
-        for record in records:
-            partition.process(record, unseen)
-        unseen.records.clear()
-        unseen.steps.clear()
-        await asyncio.sleep(0)
-
-
 async def load_history(broker: Broker, tp: TopicPartition, partition: Partition) -> None:
     """Read back, beside the path, the ticks that the streams held before their ring; trainings wait for it."""
     behind = {name: stream for name, stream in partition.streams.items() if not stream.history_complete}
+    if not behind:
+        return
     try:
-        if behind:
-            await _read_history(broker, tp, partition, behind)
+        await _read_history(broker, tp, partition, behind)
     except (BrokerError, KafkaError) as error:
-        log.warning(
-            "the history could not be read back; trainings go on with less", partition=str(tp), error=str(error)
-        )
+        log.warning("the history cannot be read back, trainings do with less", partition=str(tp), reason=str(error))
     for stream in behind.values():
         stream.history_complete = True
 

@@ -67,7 +67,8 @@ class Telemetry:
         """Show the streams of a partition that begins to serve."""
         for stream in partition.streams.values():
             self._watch(stream)
-        log.info("partition serves", partition=partition.name, streams=len(partition.streams), seconds=round(seconds, 3))
+        streams = len(partition.streams)
+        log.info("partition serves", partition=partition.name, streams=streams, seconds=round(seconds, 3))
 
     def _watch(self, stream: Stream) -> None:
         self._metrics.watch(stream.name, EngineScores(stream.engine))
@@ -76,13 +77,14 @@ class Telemetry:
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
         if stream.engine.serving is None:
+            self._metrics.no_model_serves(stream.name)
             return
         model = stream.engine.serving.model
         self._metrics.model_serves(stream.name, model.id, model.as_of / 1000)
 
     def gone(self, partition: Partition) -> None:
         """Remove all series of a partition that moved away."""
-        for name in partition.streams:
+        for name in (partition.name, *partition.streams):  # records without a stream count under the partition's name
             self._metrics.forget(name)
         self._metrics.forget_partition(partition.topic, partition.number)
 

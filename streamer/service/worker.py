@@ -87,6 +87,7 @@ class PartitionWorker:
             try:
                 await self._session()
             except (BrokerError, KafkaError) as error:
+                self._observer.progress()  # a broker that is away is no reason to restart this process
                 delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
                 attempt += 1
                 log.warning("partition begins anew", partition=str(self), error=str(error), in_seconds=delay)
@@ -119,7 +120,9 @@ class PartitionWorker:
         history: asyncio.Task[None] | None = None
         try:
             await self._sink.start()
-            self._position = await restore.restore(self._broker, self._consumer, self._sink, self.tp, self.partition)
+            self._position = await restore.restore(
+                self._broker, self._consumer, self._sink, self.tp, self.partition, self._observer.progress
+            )
             self._observer.restored(self, time.monotonic() - began)
             history = asyncio.create_task(restore.load_history(self._broker, self.tp, self.partition))
             await self._serve()

@@ -423,6 +423,17 @@ async def test_a_stopped_server_gives_its_port_back(metrics: Metrics, health: He
     await again.stop(1)
 
 
+async def test_an_idle_connection_does_not_hold_up_the_stop(metrics: Metrics, health: Health) -> None:
+    server = HttpServer("127.0.0.1", 0, metrics, health)
+    reader, writer = await asyncio.open_connection("127.0.0.1", await server.start())
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(10):
+        await server.stop(60)
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_request_that_hangs_does_not_keep_the_server_from_stopping(
     metrics: Metrics, health: Health, client: aiohttp.ClientSession
 ) -> None:

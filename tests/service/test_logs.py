@@ -15,9 +15,7 @@ from pydantic import SecretStr
 
 from streamer.service import logs
 
-PRODUCE_LINE = (
-    "Got error produce response on topic-partition %s, retrying. Error: %s"  # as in aiokafka's sender
-)
+PRODUCE_LINE = "Got error produce response on topic-partition %s, retrying. Error: %s"  # as in aiokafka's sender
 
 
 class Terminal(io.StringIO):
@@ -185,8 +183,7 @@ def test_a_second_call_replaces_the_first_and_leaves_other_handlers_alone(stream
     "cause",
     [
         aiokafka.errors.NotEnoughReplicasError,
-        "Unable to verify the partition has been added to the transaction. "
-        "Underlying error: CONCURRENT_TRANSACTIONS",
+        "Unable to verify the partition has been added to the transaction. Underlying error: CONCURRENT_TRANSACTIONS",
     ],
 )
 def test_the_retry_that_waits_for_transaction_markers_is_shown_at_debug_only(cause: object) -> None:

@@ -196,6 +196,13 @@ def test_a_forgotten_stream_leaves_no_series_behind_and_the_others_all_of_theirs
     metrics.forget("never seen")
 
 
+def test_counters_and_histograms_have_no_twin_that_tells_when_they_were_made(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    use_everything(metrics)
+    assert not any("_created" in line for line in series(registry))
+
+
 def test_a_forgotten_stream_may_come_back(metrics: Metrics, registry: CollectorRegistry) -> None:
     for _ in range(2):
         use_everything(metrics)

@@ -1,0 +1,38 @@
+"""Types of arguments that several commands take: what is out of range is wrong usage."""
+
+import math
+from argparse import ArgumentTypeError
+
+
+def rate(text: str) -> float:
+    """A number a second; 0 stands for as fast as possible."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"found {text!r}, expected a number from 0 on")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    value = natural(text)
+    if value == 0:
+        raise ArgumentTypeError("found 0, expected a whole number from 1 on")
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    if not (text.isdecimal() and text.isascii() and len(text) < 10):
+        raise ArgumentTypeError(f"found {text!r}, expected a whole number")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 stands for any free one."""
+    value = natural(text)
+    if value > 65535:
+        raise ArgumentTypeError(f"found {text}, expected a port up to 65535")
+    return value

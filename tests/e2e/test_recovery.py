@@ -1,0 +1,282 @@
+"""Whatever ends a daemon, and whoever takes over: one outcome for each input offset, and the same forecasts."""
+
+import asyncio
+import json
+import os
+import random
+import secrets
+from pathlib import Path
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, not in __all__
+
+from tests.e2e.conftest import Topics
+from tests.e2e.feeding import Feed, Message, Offset, Published, random_walk, sawtooth
+from tests.e2e.harness import Service, until
+from tests.support import eventually
+
+
+async def exactly_once(service: Service, feed: Feed) -> Published:
+    """Wait until all that was fed is dealt with; every offset must have one forecast, in order of offset."""
+    await service.caught_up(len(feed.sent))
+    published = await service.published()
+    assert sorted(published.forecast_values()) == sorted(feed.sent)
+    sources: list[Offset] = [(v["source"]["partition"], v["source"]["offset"]) for v in published.values()]
+    assert sources == sorted(sources)
+    return published
+
+
+def two_streams(rows: int) -> list[Message]:
+    """Two sawtooths under two keys of one partition, in turn."""
+    pairs = zip(sawtooth(rows, seed=1, key=b"one"), sawtooth(rows, seed=2, key=b"two"), strict=True)
+    return [message for pair in pairs for message in pair]
+
+
+def both_partitions(rows: int) -> list[Message]:
+    """A random walk in each of two partitions, in turn."""
+    pairs = zip(random_walk(rows, seed=3), random_walk(rows, seed=4, partition=1), strict=True)
+    return [message for pair in pairs for message in pair]
+
+
+async def test_killed_three_times_it_publishes_what_an_undisturbed_run_does(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """The undisturbed run is given the swaps that the first one recorded, and no training of its own."""
+    seed = int(os.environ.get("STREAMER_TEST_SEED", secrets.randbelow(10**6)))
+    print(f"STREAMER_TEST_SEED={seed}")
+    draw = random.Random(seed)
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), two_streams(2200)
+    static = {"instance_id": "one"}  # after a kill it gets its partition back without waiting for a time-out
+    service = Service(bootstrap, tmp_path, prices, kafka=static, retrain={"first": 300, "every": 500})
+    async with service:
+        await service.ready()
+        feeding = asyncio.create_task(feed.send(messages[:4000], rate=300))
+        for kill_at in sorted(draw.sample(range(300, 3900), 3)):
+            await eventually(lambda at=kill_at: len(feed.sent) >= at, timeout=60)  # type: ignore[misc]
+            await service.kill()
+            service.start()
+        await feeding
+        for stream in ("one", "two"):
+            await eventually(lambda name=stream: service.swaps(name), timeout=60)  # type: ignore[misc]
+        await feed.send(messages[4000:], rate=300)
+        disturbed = await exactly_once(service, feed)
+        assert await service.terminate() == 0
+    swaps = [swap["model"] for stream in ("one", "two") for swap in service.swaps(stream)]
+    assert set(disturbed.models()) == {"persistence", *swaps}
+
+    undisturbed = Service(bootstrap, tmp_path, prices, retrain={"first": 300, "every": 500})
+    undisturbed.arguments = ["--schedule", service.settings["models"]["url"]]
+    async with undisturbed:
+        again = await exactly_once(undisturbed, feed)
+        assert (await undisturbed.metrics()).total("streamer_retrains_total") == 0
+    assert again.forecast_values() == disturbed.forecast_values()
+
+
+async def test_killed_with_a_transaction_open_it_neither_loses_nor_repeats_what_was_in_it(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """Frozen again and again while it works off a backlog, until it is caught in the middle of a transaction."""
+    prices = await topics.create("prices")
+    feed = Feed(bootstrap, prices)
+    await feed.send(random_walk(8000))
+    static = {"instance_id": "one"}
+    async with Service(bootstrap, tmp_path, prices, kafka=static, retrain={"every": 0}) as service:
+        await service.ready()
+
+        async def caught_in_the_middle() -> bool:
+            service.pause()
+            if await asyncio.to_thread(holds_uncommitted, bootstrap, service.topic("forecasts")):
+                return True
+            service.resume()
+            return False
+
+        await until(caught_in_the_middle, interval=0.01)
+        await service.kill()
+        visible = len((await service.published()).forecasts)
+        assert visible < len(feed.sent)
+        service.start()
+        await exactly_once(service, feed)
+
+
+def holds_uncommitted(bootstrap: str, topic: str) -> bool:
+    """Whether partition 0 has records of a transaction that is still open: behind what `read_committed` may read."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    partition = TopicPartition(topic, 0)
+    levels = (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+    latest = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+    answers = [admin.list_offsets(latest, isolation_level=level)[partition] for level in levels]
+    try:
+        end, stable = (answer.result(timeout=10).offset for answer in answers)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
+            return False  # the topic is so new that this client does not know its leader yet
+        raise
+    return bool(stable < end)
+
+
+async def test_forecasts_and_committed_offset_become_visible_together(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """Frozen at any moment of its work, it has published a forecast of exactly the messages that it has committed."""
+    prices = await topics.create("prices")
+    feed = Feed(bootstrap, prices)
+    await feed.send(random_walk(20_000))
+    async with Service(bootstrap, tmp_path, prices, kafka={"max_poll_records": 50}, retrain={"every": 0}) as service:
+        await service.ready()
+        for _ in range(25):
+            seen = await service.committed()
+            service.pause()
+            await until(lambda: visible_are_the_committed(service), interval=0.01)  # once the markers are written
+            service.resume()
+            await until(lambda before=seen: moved_beyond(service, before), interval=0.01)  # type: ignore[misc]
+        await exactly_once(service, feed)
+
+
+async def visible_are_the_committed(service: Service) -> bool:
+    """Whether as many forecasts can be read as messages are committed."""
+    return len((await service.published()).forecasts) == await service.committed()
+
+
+async def moved_beyond(service: Service, offset: int) -> bool:
+    """Whether more messages are committed than `offset`."""
+    return await service.committed() > offset
+
+
+async def test_stopped_in_the_middle_it_ends_in_order_and_goes_on_where_it_was(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices", partitions=2)
+    feed, messages = Feed(bootstrap, prices), both_partitions(1000)
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as service:
+        await service.ready()
+        async with feed.flowing(messages, rate=200):
+            await eventually(lambda: len(feed.sent) >= 200)
+            deadline = 20.0  # daemon.shutdown_timeout
+            assert await service.terminate(timeout=deadline) == 0
+            assert service.events("stopped")
+            assert not [event for event in service.events() if event["level"] in ("warning", "error")]
+            assert not (await service.published()).dead_letters
+            assert await service.committed() == len((await service.published()).forecasts)
+            await eventually(lambda: len(feed.sent) >= 400)
+            service.start()
+            await service.ready()
+            await eventually(lambda: len(feed.sent) >= 600)
+        await exactly_once(service, feed)
+
+
+async def test_a_second_member_shares_the_work_and_then_does_it_alone(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices", partitions=2)
+    feed, messages = Feed(bootstrap, prices), both_partitions(3000)
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as first:
+        await first.ready()
+        async with feed.flowing(messages, rate=200):
+            await eventually(lambda: len(feed.sent) >= 200)
+            async with first.sibling() as second:
+                await second.ready()
+                await serves(first, 1)
+                await serves(second, 1)
+                assert await first.terminate() == 0
+                await serves(second, 2)
+                fed = len(feed.sent)
+                await eventually(lambda: len(feed.sent) >= fed + 200)
+                await second.caught_up(fed)
+    async with first.sibling() as third:
+        await exactly_once(third, feed)
+
+
+async def serves(service: Service, partitions: int) -> None:
+    """Wait until the daemon owns so many partitions, restored."""
+
+    async def owns() -> bool:
+        scrape = await service.metrics()
+        is_ready = (await service.get("/readyz"))[0] == 200
+        return is_ready and scrape.total("streamer_assigned_partitions") == partitions
+
+    await until(owns)
+
+
+async def test_a_daemon_frozen_beyond_its_session_publishes_nothing_twice_when_it_thaws(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """The group has given its partitions to another; what it still believes to be its own, it cannot commit."""
+    prices = await topics.create("prices", partitions=2)
+    feed, messages = Feed(bootstrap, prices), both_partitions(5000)
+    short = {"session_timeout": "2s", "transaction_timeout": "1s"}
+    async with (
+        Service(bootstrap, tmp_path, prices, kafka=short, retrain={"every": 0}) as first,
+        feed.flowing(messages, rate=200),
+    ):
+        await first.ready()
+        async with first.sibling() as second:
+            await serves(second, 1)
+            first.pause()
+            await serves(second, 2)
+            fed = len(feed.sent)
+            await second.caught_up(fed)
+            first.resume()
+            await serves(first, 1)
+            await serves(second, 1)
+            await first.caught_up(len(feed.sent))
+            assert await second.terminate() == 0
+    async with first.sibling() as third:
+        await exactly_once(third, feed)
+
+
+async def test_under_other_settings_the_ring_is_kept_and_the_rest_begins_anew(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), sawtooth(300)
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as service:
+        await feed.send(messages[:200])
+        await service.caught_up(200)
+        assert await service.terminate() == 0
+        service.settings["feed"]["change"] = "difference"
+        service.start()
+        await service.logged("the settings changed (change): the ring is kept, all else begins anew")
+        await feed.send(messages[200:210])
+        published = await exactly_once(service, feed)
+        scrape = await service.metrics()
+        assert scrape.each("streamer_window_fill_ratio") == [1.0]
+        # The ten rows of now, and those of the ring but its first, whose price nothing had forecast.
+        assert scrape.each("streamer_scored_forecasts_total") == [29.0, 29.0]
+    newest = published.values()[-1]
+    assert newest["yhat"] == newest["last"] == json.loads(messages[209].value or b"")["prices"]
+
+
+async def test_a_champion_damaged_on_disk_is_replaced_by_persistence_and_then_by_a_new_model(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices")
+    stream = f"{prices}-0"
+    feed, messages = Feed(bootstrap, prices), sawtooth(700)
+    async with Service(bootstrap, tmp_path, prices) as service:
+        await feed.send(messages[:400])
+        champion = (await service.logged("model serves"))["model"]
+        await feed.send(messages[400:410])
+        await service.caught_up(410)
+        assert await service.terminate() == 0
+        damage(Path(service.settings["models"]["url"]) / stream / champion / "model.tflite")
+
+        service.start()
+        await service.ready()
+        (notice,) = [e for e in service.events() if f"model {champion} cannot be used" in e["event"]]
+        assert "model.tflite" in notice["event"]
+        assert notice["stream"] == stream
+        await feed.send(messages[410:420])
+        assert (await service.logged("training"))["reason"] == "champion_lost"
+        successor = (await service.logged("model serves"))["model"]
+        await feed.send(messages[420:430])
+        published = await exactly_once(service, feed)
+    by_offset = [value["model"] for value in published.values()]
+    assert by_offset[400:] == [champion] * 10 + ["persistence"] * 10 + [successor] * 10
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

@@ -1,0 +1,131 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from streamer.core.features import Features
+from streamer.core.grid import Row
+from streamer.core.levels import Change
+from streamer.errors import ArtifactError
+from streamer.model.artifact import Artifact
+from streamer.model.export import export
+from streamer.model.forecaster import LstmForecaster
+from streamer.model.runtime import StepRuntime
+from streamer.model.spec import LayerSpec, Mode, NetworkSpec
+from tests.core.conformance import check_forecaster
+from tests.model.helpers import bits, manifest, random_weights, rows, walk
+
+SYMBOLS = ("A", "B", "C")
+TARGETS = ("C", "A")
+NAN = float("nan")
+
+
+def built(mode: Mode, targets: tuple[str, ...] = TARGETS) -> Artifact:
+    """A model with random weights, and its state after thirty rows."""
+    spec = NetworkSpec(mode, (LayerSpec(5), LayerSpec(3)))
+    named = manifest(SYMBOLS, targets, spec)
+    shape = spec.shape(len(SYMBOLS), len(targets), len(Features.NAMES))
+    weights = random_weights(spec, shape)
+    model = export(spec, shape, weights)
+    forecaster = LstmForecaster.untrained(named, model)
+    state = forecaster.initial_state()
+    for row in rows(walk(30, symbols=3)):
+        state, _ = forecaster.step(state, row)
+    return Artifact.build(named, model, weights, state)
+
+
+@pytest.fixture(scope="module")
+def pooled() -> Artifact:
+    return built("pooled")
+
+
+@pytest.fixture(scope="module")
+def joint() -> Artifact:
+    return built("joint")
+
+
+@pytest.fixture(params=["pooled", "joint"])
+def model(request: pytest.FixtureRequest) -> LstmForecaster:
+    return LstmForecaster.from_artifact(request.getfixturevalue(request.param))
+
+
+def test_it_conforms(model: LstmForecaster) -> None:
+    check_forecaster(model)
+
+
+def test_it_says_what_the_manifest_says(model: LstmForecaster) -> None:
+    assert (model.id, model.symbols, model.targets) == (model.manifest.id, SYMBOLS, TARGETS)
+    assert model.as_of == model.manifest.span.last
+
+
+def test_it_goes_on_from_the_trained_state_as_if_it_had_never_stopped(model: LstmForecaster) -> None:
+    history = rows(walk(40, symbols=3))
+    carried, resumed = model.initial_state(), model.trained_state()
+    for row in history[:30]:
+        carried, _ = model.step(carried, row)
+    for row in history[30:]:
+        carried, one = model.step(carried, row)
+        resumed, other = model.step(resumed, row)
+        assert one.tobytes() == other.tobytes()
+    assert bits(carried) == bits(resumed)
+
+
+def test_as_served_is_the_bare_network(model: LstmForecaster) -> None:
+    _, changes = model.step(model.trained_state(), rows(walk(2, symbols=3))[1])
+    np.testing.assert_array_equal(changes[0], changes[1])
+    assert changes.any()
+
+
+def test_changes_are_outputs_times_the_scale_of_their_target(joint: Artifact) -> None:
+    model = LstmForecaster.from_artifact(joint)
+    row = rows(walk(2, symbols=3))[1]
+    state = model.trained_state()
+    features = Features(Change.LOG_RETURN)
+    seen, x = features.step({name: state[f"features.{name}"] for name in features.initial(3)}, row)
+    y, _ = StepRuntime(joint.model, rows=1).step(x.reshape(1, -1).astype(np.float32), state)
+    _, changes = model.step(state, row)
+    np.testing.assert_array_equal(changes[0], y[0].astype(np.float64) * features.scale(seen)[[2, 0]])
+
+
+def test_a_pooled_forecast_depends_on_its_own_symbol_alone(pooled: Artifact) -> None:
+    model = LstmForecaster.from_artifact(pooled)
+    prices = walk(1, symbols=3)[0]
+    other = prices * np.array([1.1, 1.2, 1.0])
+    _, changes = model.step(model.trained_state(), Row(0, prices))
+    _, changed = model.step(model.trained_state(), Row(0, other))
+    assert changes[0, 0] == changed[0, 0], "C"
+    assert changes[0, 1] != changed[0, 1], "A"
+
+
+def test_an_output_that_is_no_number_is_persistence(pooled: Artifact) -> None:
+    """A network that went wrong must not silence the stream."""
+    model = LstmForecaster.from_artifact(pooled)
+    state = dict(model.trained_state())
+    state["h1"] = np.array([[np.nan] * 3, [0.1] * 3], np.float32)
+    _, changes = model.step(state, rows(walk(2, symbols=3))[1])
+    assert changes[:, 0].tolist() == [0.0, 0.0]
+    assert changes[:, 1].all()
+
+
+def test_other_features_are_refused(pooled: Artifact) -> None:
+    foreign = replace(pooled.manifest, features=("change", "moon"))
+    with pytest.raises(ArtifactError, match="names the features change, moon"):
+        LstmForecaster.untrained(foreign, pooled.model)
+
+
+def test_a_network_that_does_not_fit_the_manifest_is_refused(joint: Artifact) -> None:
+    foreign = replace(joint.manifest, symbols=("A", "C"))
+    with pytest.raises(ArtifactError, match="does not fit its manifest"):
+        LstmForecaster.untrained(foreign, joint.model)
+
+
+def test_targets_that_are_no_symbols_are_refused(pooled: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="targets that are no symbols"):
+        LstmForecaster.untrained(replace(pooled.manifest, targets=("A", "Z")), pooled.model)
+
+
+@pytest.mark.parametrize("wrong", [{"h0": np.zeros((2, 4), np.float32)}, {"h0": np.zeros((2, 5))}, {}])
+def test_a_state_that_does_not_fit_the_network_is_refused(pooled: Artifact, wrong: dict[str, np.ndarray]) -> None:
+    state = {name: array for name, array in pooled.state.items() if name != "h0"} | wrong
+    with pytest.raises(ArtifactError, match=r"state\.npz .* does not fit its network"):
+        LstmForecaster.from_artifact(replace(pooled, state=state))

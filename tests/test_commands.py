@@ -1,0 +1,120 @@
+"""The command line: help, check-config, and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamer import cli
+from streamer.codec import shown
+from streamer.config import load
+from tests.support import CHECKOUT
+
+COMMANDS = ("run", "check-config", "demo", "feed", "tail", "train")
+EXAMPLE = CHECKOUT / "config" / "streamer.yaml"
+
+
+@pytest.fixture(autouse=True)
+def without_settings_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests is not theirs."""
+    for name in os.environ:
+        if name.upper().startswith("STREAMER_"):
+            monkeypatch.delenv(name)
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    try:
+        code = cli.main(arguments)
+    except SystemExit as error:  # argparse's way to end
+        code = int(error.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+class TestHelp:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_each_command_shows_how_it_is_called(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, err = called(capsys, command, "--help")
+        assert (code, err) == (0, "")
+        assert "examples:" in out
+        assert f"\n  streamer {command}" in out
+
+    def test_the_overview_names_each_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = called(capsys, "--help")
+        assert code == 0
+        listed = [line.split()[0] for line in out.splitlines() if line.startswith("    ") and line[4] != " "]
+        assert set(COMMANDS) <= set(listed)
+
+    def test_help_answers_without_loading_what_only_the_commands_need(self) -> None:
+        program = "import sys\nfrom streamer import cli\ncli._parser()\nprint(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        heavy = {"numpy", "pandas", "pydantic", "aiokafka", "rich", "confluent_kafka", "tensorflow"}
+        assert heavy & set(done.stdout.split()) == set()
+
+    @pytest.mark.parametrize("arguments", [("fly",), (), ("tail", "--topic", "state"), ("demo", "--port", "65536")])
+    def test_wrong_usage_is_exit_code_2(self, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, err = called(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("usage: streamer")
+
+
+class TestCheckConfig:
+    def test_it_prints_settings_that_load_to_the_same(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for output_format in ([], ["--json"]):
+            code, out, err = called(capsys, "check-config", str(EXAMPLE), *output_format)
+            assert (code, err) == (0, "")
+            printed = tmp_path / "printed.yaml"
+            printed.write_text(out)
+            assert load(printed, {}) == load(EXAMPLE, {})
+
+    def test_the_json_is_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        _, out, _ = called(capsys, "check-config", "-c", str(EXAMPLE), "--json")
+        assert json.loads(out)["kafka"]["topics"]["dead_letters"] == "dead-letters"
+
+    @pytest.mark.parametrize("output_format", [[], ["--json"]])
+    def test_a_secret_is_masked(
+        self, output_format: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("STREAMER_HTTP__TOKEN", "hunter2")
+        code, out, err = called(capsys, "check-config", str(EXAMPLE), *output_format)
+        assert code == 0
+        assert "hunter2" not in out + err
+        assert "***" in out
+
+    def test_it_works_from_the_environment_alone(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", "broker:9092")
+        code, out, _ = called(capsys, "check-config")
+        assert code == 0
+        assert "bootstrap_servers: broker:9092" in out
+
+    def test_each_problem_is_a_line_and_the_exit_code_3(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "streamer.yaml"
+        file.write_text("kafka: {bootstrap_servers: 'a:1', grup_id: x}\nfeed:\n  step: never\n")
+        code, out, err = called(capsys, "check-config", str(file))
+        assert (code, out) == (3, "")
+        first, second = err.splitlines()
+        assert first.startswith(f"{file}:1: unknown key {shown('kafka.grup_id')}")
+        assert second.startswith(f"{file}:3: feed.step: found 'never'")
+
+    def test_two_files_are_wrong_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, err = called(capsys, "check-config", str(EXAMPLE), "-c", str(EXAMPLE))
+        assert (code, out) == (2, "")
+        assert err == "streamer: check-config: give the file once, as FILE or as -c FILE\n"
+
+
+@pytest.mark.parametrize("command", ["run", "tail", "check-config"])
+def test_a_configuration_that_cannot_be_used_is_exit_code_3(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = called(capsys, command, "-c", str(tmp_path / "none.yaml"))
+    assert (code, out) == (3, "")
+    assert len(err.splitlines()) == 1
+    assert "none.yaml: cannot be read" in err
