@@ -239,9 +239,7 @@ def _readable(where: KeyPath, context: Mapping[str, Any]) -> dict[str, Any]:
     info = keys.find(where)
     units = [item for item in info.metadata if isinstance(item, Unit)] if info else []
     bounds = {"ge", "gt", "le", "lt"}
-    return {
-        name: units[0].render(value) if units and name in bounds else value for name, value in context.items()
-    }
+    return {name: units[0].render(value) if units and name in bounds else value for name, value in context.items()}
 
 
 def _suggestion(where: KeyPath) -> str:
@@ -251,9 +249,7 @@ def _suggestion(where: KeyPath) -> str:
     siblings = [path[-1] for path in known if path[:-1] == tuple(section)]
     if near := difflib.get_close_matches(name.lower(), siblings, n=1):
         return f": did you mean '{dotted((*where[:-1], near[0]))}'?"
-    elsewhere = {
-        path[-1]: dotted(path) for path in reversed(known)
-    }  # of one name, the first in the file counts
+    elsewhere = {path[-1]: dotted(path) for path in reversed(known)}  # of one name, the first in the file counts
     if near := difflib.get_close_matches(name.lower(), elsewhere, n=1):
         return f": did you mean '{elsewhere[near[0]]}'?"
     return f": the keys here are {', '.join(siblings)}"

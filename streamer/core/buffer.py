@@ -78,9 +78,14 @@ class TickBuffer:
         self._prices[:count, width:] = np.nan
         self._start, self._end = 0, count
 
-    def widen(self, n_symbols: int) -> None:
-        """Add columns on the right, blank so far."""
-        self._rebuild(len(self._times), n_symbols)
+    def widened(self, n_symbols: int) -> "TickBuffer":
+        """A copy with further columns on the right, blank so far."""
+        copy = TickBuffer(self.capacity, n_symbols)
+        copy.appended = self.appended
+        copy._times, copy._breaks, copy._prices = self._times, self._breaks, self._prices
+        copy._start, copy._end = self._start, self._end
+        copy._rebuild(len(self._times), n_symbols)
+        return copy
 
     def prepend(self, times: npt.NDArray[np.int64], breaks: npt.NDArray[np.bool_], prices: Floats) -> None:
         """Put older ticks (shapes as the properties') before the present ones, as many as there is room for."""

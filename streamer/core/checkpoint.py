@@ -9,8 +9,8 @@ import numpy as np
 from streamer.core import snapshot
 from streamer.core.calibration import Calibration
 from streamer.core.engine import EngineSettings, ForecastEngine
-from streamer.core.forecaster import Forecaster
-from streamer.core.grid import Position
+from streamer.core.forecaster import FORECASTERS, Forecaster
+from streamer.core.grid import Placement, Position, Verdict
 from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Pending, Swap
 from streamer.core.serving import Serving
@@ -94,8 +94,7 @@ def _resume(
     load: Load,
 ) -> Restored:
     swaps = [Swap(**swap) for swap in meta["swaps"]]
-    ahead = None if schedule is None else [swap for swap in schedule if swap not in swaps]
-    engine = ForecastEngine(settings, ahead, load)
+    engine = ForecastEngine(settings, None if schedule is None else _ahead(list(schedule), swaps), load)
     engine.widen(meta["symbols"][len(engine.symbols) :])
     _fill_ring(engine, arrays)
     engine.position = Position(**meta["position"])
@@ -106,8 +105,28 @@ def _resume(
     _restore_policy(engine, meta["policy"])
     if meta["target"] is not None:
         engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
+    _check_shapes(engine)
     notices = _restore_model(engine, meta["model"], _part(arrays, "model"), load)
     return Restored(engine, meta["extra"], notices)
+
+
+def _ahead(schedule: list[Swap], swaps: list[Swap]) -> list[Swap]:
+    """What of the schedule comes after the swaps that are done."""
+    done = [place for place, swap in enumerate(schedule) if swap in swaps]
+    return schedule[done[-1] + 1 :] if done else schedule
+
+
+def _check_shapes(engine: ForecastEngine) -> None:
+    n = len(engine.symbols)
+    per_symbol = {f"market.{field.name}": getattr(engine.market, field.name) for field in fields(Market)}
+    per_symbol |= {"log_width": engine.calibration.log_width, "count": engine.calibration.count}
+    if (pending := engine.pending) is not None:
+        per_symbol |= {"mask": pending.mask, "lower": pending.lower, "upper": pending.upper}
+        if pending.yhat.shape != (len(FORECASTERS), n):
+            raise ValueError(f"yhat has the shape {pending.yhat.shape}")
+    for name, array in per_symbol.items():
+        if array.shape != (n,):
+            raise ValueError(f"{name} has the shape {array.shape}, expected ({n},)")
 
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -115,8 +134,13 @@ def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray
 
 
 def _fill_ring(engine: ForecastEngine, arrays: Mapping[str, np.ndarray]) -> None:
+    times, breaks, prices = (arrays[f"ring.{name}"] for name in ("times", "breaks", "prices"))
+    if breaks.shape != times.shape or prices.shape != (len(times), len(engine.symbols)):
+        raise ValueError(f"the ring's shapes do not fit: {times.shape}, {breaks.shape}, {prices.shape}")
+    if len(times) > engine.ring.capacity:
+        raise ValueError(f"the ring holds {len(times)} ticks, at most {engine.ring.capacity} are expected")
     for buffer in (engine.ring, engine.history):
-        buffer.prepend(arrays["ring.times"], arrays["ring.breaks"], arrays["ring.prices"])
+        buffer.prepend(times, breaks, prices)
 
 
 def _restore_policy(engine: ForecastEngine, policy: Mapping[str, Any]) -> None:
@@ -148,11 +172,18 @@ def _rebuild(
     load: Load,
     changed: list[str],
 ) -> Restored:
-    """A new engine on the old ring, as the settings have changed."""
+    """A new engine on the old ring, as the settings have changed. With another step, the grid places it anew."""
     engine = ForecastEngine(settings, schedule, load)
-    for time, row in zip(arrays["ring.times"].tolist(), arrays["ring.prices"], strict=True):
-        prices = {s: float(p) for s, p in zip(meta["symbols"], row, strict=True) if not np.isnan(p)}
-        engine.process(Tick(time, prices))
+    if not settings.symbols:
+        engine.widen(meta["symbols"])
+    columns = [meta["symbols"].index(s) if s in meta["symbols"] else -1 for s in engine.symbols]
+    ring = zip(arrays["ring.times"].tolist(), arrays["ring.breaks"].tolist(), arrays["ring.prices"], strict=True)
+    for time, is_break, row in ring:
+        prices = settings.change.usable(np.append(row, np.nan)[columns])
+        if "step" in changed:
+            engine.process(Tick(time, dict(zip(engine.symbols, prices.tolist(), strict=True))))
+        elif not np.isnan(prices).all():
+            engine.accept(Placement(Verdict.ACCEPTED, time, Position(time), is_break), prices)
     engine.policy.request("settings_changed")
     notice = f"the settings changed ({', '.join(changed)}): the ring is kept, all else begins anew"
     return Restored(engine, meta["extra"], (notice,))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from streamer.core.buffer import TickBuffer
 from streamer.core.calibration import Calibration
+from streamer.core.catchup import CatchUp
 from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
 from streamer.core.levels import Change
@@ -15,7 +16,7 @@ from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
 from streamer.core.policy import RetrainPolicy
 from streamer.core.scoring import Scoreboard
-from streamer.core.serving import CatchUp, Serving
+from streamer.core.serving import Serving
 from streamer.core.spacing import SpacingWatch
 from streamer.core.tick import Tick
 
@@ -108,13 +109,21 @@ class ForecastEngine:
         if placement.verdict is not Verdict.ACCEPTED:
             self.position = placement.position
             return Step(self._dropped(placement.verdict, prices), spacing=spacing)
-        if new:
+        return self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
+
+    def _accept_wider(self, placement: Placement, prices: Floats, new: Sequence[str], spacing: int | None) -> Step:
+        """Accept a tick with new symbols; where that fails, the engine has not heard of them."""
+        before = dict(self.__dict__)  # `widen` replaces the parts that it widens
+        try:
             self.widen(new)
-        return self._accept(placement, prices, spacing)
+            return self.accept(placement, prices, spacing)
+        except BaseException:
+            self.__dict__.update(before)
+            raise
 
     def _read(self, tick: Tick) -> tuple[Floats, Sequence[str]]:
         """Usable prices in the engine's columns, symbols not known so far behind them; and those symbols."""
-        new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self._index]
+        new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self.index]
         get, nan = tick.prices.get, np.nan
         prices = np.array([get(symbol, nan) for symbol in (*self.symbols, *new)], np.float64)
         return self.settings.change.usable(prices), new
@@ -132,8 +141,11 @@ class ForecastEngine:
             conflict = not np.array_equal(prices, shared, equal_nan=True)
         return Dropped(verdict.value, conflict)
 
-    def _accept(self, placement: Placement, prices: Floats, spacing: int | None) -> Step:
-        """Work out all that the tick changes, then change it: nothing below the line can fail half-way."""
+    def accept(self, placement: Placement, prices: Floats, spacing: int | None = None) -> Step:
+        """Take in the usable prices `(n_symbols,)` of an accepted tick.
+
+        Work out all that the tick changes, then change it: nothing below the line can fail half-way.
+        """
         self._follow_schedule()
         previous = self.position.last
         row = Row(placement.time, prices, placement.is_break)
@@ -179,7 +191,8 @@ class ForecastEngine:
         if self.serving is None:
             return None, changes
         serving, predicted = self.serving.after(previous, row, self.settings.step)
-        changes[:, serving.targets] = predicted
+        held = serving.targets >= 0
+        changes[:, serving.targets[held]] = predicted[:, held]
         return serving, changes
 
     def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
@@ -215,38 +228,42 @@ class ForecastEngine:
         """Add symbols, unknown so far, on the right of every row."""
         self.symbols = (*self.symbols, *symbols)
         n = len(self.symbols)
-        self._index = {symbol: column for column, symbol in enumerate(self.symbols)}
+        self.index = {symbol: column for column, symbol in enumerate(self.symbols)}
         targets = self.settings.targets
         self._is_target = np.array([not targets or symbol in targets for symbol in self.symbols], np.bool_)
-        self.ring.widen(n)
-        self.history.widen(n)
+        self.ring = self.ring.widened(n)
+        self.history = self.history.widened(n)
         self.market = self.market.widened(n)
-        self.scoreboard.widen(n)
+        self.scoreboard = self.scoreboard.widened(n)
         self.calibration = self.calibration.widened(n)
         if self.pending is not None:
             self.pending = self.pending.widened(n)
         if self.serving is not None:
-            self.serving = Serving.start(self.serving.model, self.serving.state, self._index)
+            self.serving = Serving.start(self.serving.model, self.serving.state, self.index)
 
-    def catch_up(self, model: Forecaster, start: str | None = None) -> CatchUp:
-        """Begin to bring `model` up to the present; `swap` takes it once `advance` has returned True."""
-        return CatchUp(model, self.history, self._index, self.settings.step, len(self.ring), start)
+    def catch_up(self, model: Forecaster, start: str | None = None, ticks: int | None = None) -> CatchUp:
+        """Begin to bring `model` up to the present; `swap` takes it once it is `done`.
+
+        start, ticks: as in the `Swap` of an earlier run. LookupError where the history does not reach back so far.
+        """
+        return CatchUp(self, model, start, ticks)
 
     def swap(self, ready: CatchUp) -> Swap:
         """Put a model that has caught up into service from the next tick on; returns the event to record."""
         if self.position.last is None or not ready.advance(0):
             raise ValueError(f"model {ready.serving.model.id} has not seen every tick yet")
-        self.serving = Serving.start(ready.serving.model, ready.serving.state, self._index)
-        event = Swap(ready.serving.model.id, self.position.last, ready.start)
+        self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index)
+        event = Swap(ready.serving.model.id, self.position.last, self.position.restarts, ready.start, ready.ticks)
         self.swaps = [*self.swaps, event][-_SWAPS_KEPT:]
         return event
 
     def _follow_schedule(self) -> None:
-        while self._schedule and self._schedule[0].after == self.position.last:
+        here = (self.position.last, self.position.restarts)
+        while self._schedule and (self._schedule[0].after, self._schedule[0].restarts) == here:
             event = self._schedule[0]
             if self._load is None:
                 raise ValueError("a schedule needs `load`, which gives the model of an id")
-            ready = self.catch_up(self._load(event.model), event.start)
+            ready = self.catch_up(self._load(event.model), event.start, event.ticks)
             ready.advance(len(self.history))
             self.swap(ready)
             self._schedule.pop(0)

@@ -24,11 +24,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the grid stands. `last`: time of the last accepted tick; `late_*`: the run of rising late ticks."""
+    """Where the grid stands.
+
+    last: time of the last accepted tick. late_*: the run of rising late ticks. restarts: how often time has restarted.
+    """
 
     last: int | None = None
     late_run: int = 0
     late_last: int = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Grid:
             return Placement(Verdict.ACCEPTED, time, Position(time), is_break=True)
         if time > last:
             is_break = time - last > (self.max_gap + 1) * self.step
-            return Placement(Verdict.ACCEPTED, time, Position(time), is_break)
+            return Placement(Verdict.ACCEPTED, time, Position(time, restarts=position.restarts), is_break)
         if time == last:
             return Placement(Verdict.DUPLICATE, time, replace(position, late_run=0))
         return self._late(position, time)
@@ -75,7 +79,7 @@ class Grid:
         rises = position.late_run > 0 and time > position.late_last
         run = position.late_run + 1 if rises else 1
         if run >= self.late_reset:
-            return Placement(Verdict.ACCEPTED, time, Position(time), is_break=True)
+            return Placement(Verdict.ACCEPTED, time, Position(time, restarts=position.restarts + 1), is_break=True)
         return Placement(Verdict.LATE, time, replace(position, late_run=run, late_last=time))
 
 

@@ -18,7 +18,7 @@ class Change(StrEnum):
 
     def usable(self, prices: Floats) -> Floats:
         """`prices` with NaN (blank) wherever a price cannot be used: not finite; not positive for log returns."""
-        good = np.isfinite(prices)
+        good = np.abs(prices) <= _LARGEST
         if self is Change.LOG_RETURN:
             good &= prices > 0.0
         return prices if good.all() else np.where(good, prices, np.nan)

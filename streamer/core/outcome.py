@@ -69,13 +69,16 @@ class Step:
 class Swap:
     """The recorded event that a model began to serve.
 
-    after: grid time (ms) of the last tick that the earlier model served. start: whether the model's state began
-    as "trained" (its state at the last row of its history) or at zero on the "ring".
+    after: grid time (ms) of the last tick that the earlier model served. restarts: how often time had restarted by
+    then. start: whether the model's state began as "trained" (its state at the last row of its history) or at zero on
+    the "ring". ticks: how many it had replayed since, up to `after`.
     """
 
     model: str
     after: int
+    restarts: int
     start: str
+    ticks: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

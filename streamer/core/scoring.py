@@ -4,6 +4,7 @@ A.P. Dawid, "Present position and potential developments: the prequential approa
 """
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -70,11 +71,13 @@ class Scoreboard:
         )
         return mean
 
-    def widen(self, n_symbols: int) -> None:
-        """Add symbols on the right, unscored so far."""
+    def widened(self, n_symbols: int) -> Self:
+        """A copy with further symbols on the right, unscored so far."""
+        wide = copy(self)
         for name, array in self._state().items():
             padding = [(0, n_symbols - len(array))] + [(0, 0)] * (array.ndim - 1)
-            setattr(self, name, np.pad(array, padding))
+            setattr(wide, name, np.pad(array, padding))
+        return wide
 
     def _state(self) -> dict[str, np.ndarray]:
         names = ("_sums", "_counts", "_block", "squared_error_total", "scored_total")

@@ -43,6 +43,8 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         raise SnapshotError("this is no snapshot of streamer")
     _, version, digest = _HEAD.unpack_from(data)
+    if version < 1:
+        raise SnapshotError("the snapshot is damaged: there was never a format 0")
     if version > FORMAT:
         raise NewerSnapshotError(
             f"the snapshot has format {version}, this streamer reads up to {FORMAT}: upgrade streamer"
@@ -52,7 +54,7 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise SnapshotError("the snapshot is damaged: its checksum does not fit")
     try:
         return _parse(_inflate(body))
-    except (ValueError, KeyError, TypeError, struct.error, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error, zlib.error) as error:
         raise SnapshotError(f"the snapshot cannot be read: {error}") from error
 
 

@@ -10,8 +10,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from streamer.core.catchup import CatchUp
 from streamer.core.outcome import Swap
-from streamer.core.serving import CatchUp
 from streamer.errors import BrokerError, ConfigError
 from streamer.service import restore
 from streamer.service.broker import Broker

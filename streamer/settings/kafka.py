@@ -23,9 +23,7 @@ class Topics(Section):
     prices: KafkaName = Field(default="prices", description="Input: price vectors.")
     forecasts: KafkaName = Field(default="forecasts", description="Output: forecasts.")
     state: KafkaName = Field(default="state", description="Snapshots of the engines; compacted.")
-    dead_letters: KafkaName = Field(
-        default="dead-letters", description="Messages that are no tick, with the reason."
-    )
+    dead_letters: KafkaName = Field(default="dead-letters", description="Messages that are no tick, with the reason.")
 
     @model_validator(mode="after")
     def _all_different(self) -> Self:
@@ -41,9 +39,7 @@ class Topics(Section):
 class Kafka(Section):
     """The broker, the topics, and how messages are taken and given."""
 
-    bootstrap_servers: Servers = Field(
-        description="Brokers to ask first, host:port; several with commas or as a list."
-    )
+    bootstrap_servers: Servers = Field(description="Brokers to ask first, host:port; several with commas or as a list.")
     group_id: Text = Field(
         default="streamer",
         max_length=249,
@@ -82,9 +78,7 @@ class Kafka(Section):
         le=900,
         description="The broker aborts a transaction after this; below session_timeout.",
     )
-    max_poll_records: int = Field(
-        default=200, ge=1, le=100_000, description="Ticks in one transaction at most."
-    )
+    max_poll_records: int = Field(default=200, ge=1, le=100_000, description="Ticks in one transaction at most.")
 
     @model_validator(mode="after")
     def _transaction_ends_within_session(self) -> Self:

@@ -115,9 +115,7 @@ class Fit(Section):
 
     steps: int = Field(default=1500, ge=1, le=10_000_000, description="Gradient steps at most.")
     sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
-    lanes: int = Field(
-        default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side."
-    )
+    lanes: int = Field(default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side.")
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Of the optimizer, at its start.")
     patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
@@ -128,12 +126,8 @@ class Retrain(Section):
 
     first: int = Field(default=500, ge=1, description="Ticks before the first training.")
     every: int = Field(default=1440, ge=0, description="Ticks from training to training; 0: only on request.")
-    history: int = Field(
-        default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most."
-    )
-    time_limit: Seconds = Field(
-        default=900.0, ge=1, le=7 * DAY, description="After this a training is ended."
-    )
+    history: int = Field(default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most.")
+    time_limit: Seconds = Field(default=900.0, ge=1, le=7 * DAY, description="After this a training is ended.")
     memory_limit: Bytes = Field(
         default=4 * 1024**3, ge=256 * 1024**2, description="Data memory of the training process at most."
     )
@@ -172,9 +166,7 @@ class Models(Section):
     """The model store."""
 
     url: Text = Field(default="models", description="Folder or fsspec URL.")
-    keep: int = Field(
-        default=5, ge=1, le=10_000, description="Newest models kept per stream, besides those in use."
-    )
+    keep: int = Field(default=5, ge=1, le=10_000, description="Newest models kept per stream, besides those in use.")
 
 
 class Scoring(Section):
@@ -186,17 +178,13 @@ class Scoring(Section):
 class Interval(Section):
     """The forecast interval."""
 
-    coverage: float = Field(
-        default=0.9, ge=0.5, le=0.999, description="Share of prices that should fall inside."
-    )
+    coverage: float = Field(default=0.9, ge=0.5, le=0.999, description="Share of prices that should fall inside.")
 
 
 class State(Section):
     """Snapshots."""
 
-    every: int = Field(
-        default=500, ge=1, le=1_000_000, description="Ticks of a stream between its snapshots."
-    )
+    every: int = Field(default=500, ge=1, le=1_000_000, description="Ticks of a stream between its snapshots.")
 
 
 class Limits(Section):
@@ -232,9 +220,7 @@ class Http(Section):
 class Log(Section):
     """The log, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level shown."
-    )
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
     format: Literal["text", "json"] = Field(default="text", description="text for people, json for machines.")
 
 

@@ -83,9 +83,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that PyYAML, of YAML 1.1, would leave bare and `read` would take for a number: `1e3`."""
 
 
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(f"(?:{_FLOAT.pattern})$"), list("-+.0123456789")
-)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{_FLOAT.pattern})$"), list("-+.0123456789"))
 
 
 @dataclass

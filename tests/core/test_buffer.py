@@ -44,7 +44,7 @@ class BufferAgainstList(RuleBasedStateMachine):
     @rule(more=st.integers(0, 2))
     def widen(self, more: int) -> None:
         self.width += more
-        self.buffer.widen(self.width)
+        self.buffer = self.buffer.widened(self.width)
         self.model = [(time, is_break, row + [math.nan] * more) for time, is_break, row in self.model]
 
     @rule(data=st.data(), times=st.lists(st.integers(0, 9), max_size=9))

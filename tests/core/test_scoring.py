@@ -80,7 +80,7 @@ def test_symbols_that_join_are_unscored_and_leave_the_others_alone() -> None:
     board, _, _ = fed(24, np.ones((30, 2), np.bool_))
     before = board.rmse, board.coverage, board.scored, board.scored_total.copy()
 
-    board.widen(3)
+    board = board.widened(3)
 
     for figures, known in zip((board.rmse, board.coverage, board.scored, board.scored_total), before, strict=True):
         np.testing.assert_array_equal(figures[:2], known)

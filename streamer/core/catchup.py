@@ -1,0 +1,72 @@
+"""A new model on its way into service: it replays, in slices beside the path, the ticks that it has not seen."""
+
+from typing import TYPE_CHECKING
+
+from streamer.core.forecaster import Forecaster
+from streamer.core.grid import Row
+from streamer.core.serving import Serving
+
+if TYPE_CHECKING:
+    from streamer.core.engine import ForecastEngine
+
+TRAINED, RING = "trained", "ring"
+"""Where a model's state begins: at the last row of its own history, or at zero on the ring."""
+
+
+class CatchUp:
+    """The stream goes on meanwhile; `advance` also takes up what was appended to its history since.
+
+    start: TRAINED or RING. Every tick is named by its place in the sequence of all that were ever appended, since
+    times repeat where time restarts.
+    """
+
+    def __init__(
+        self, engine: "ForecastEngine", model: Forecaster, start: str | None = None, ticks: int | None = None
+    ) -> None:
+        """`start` and `ticks` as recorded in an earlier run; without: from the trained state where it is held."""
+        self._engine = engine
+        history = engine.history
+        if ticks is None:
+            after = history.index_after(model.as_of) if start != RING else None
+            if after is None and start == TRAINED:
+                raise LookupError(f"model {model.id} was trained up to a tick that the history does not hold")
+            start = RING if after is None else TRAINED
+            ticks = len(engine.ring) if after is None else len(history) - after
+        self.start = start or TRAINED
+        self._first = self._seen = history.appended - ticks
+        self._check_held(model.id)
+        state = model.initial_state() if self.start == RING else model.trained_state()
+        self.serving = Serving.start(model, state, engine.index)
+        # A start at zero takes no notice of what lies before it: a restored engine may not hold it.
+        self._previous = None if self.start == RING else model.as_of
+
+    @property
+    def ticks(self) -> int:
+        """How many it has replayed."""
+        return self._seen - self._first
+
+    @property
+    def done(self) -> bool:
+        """Whether it has seen every tick of the stream."""
+        return self._seen == self._engine.history.appended
+
+    def advance(self, max_ticks: int) -> bool:
+        """Replay at most `max_ticks` ticks; returns `done`.
+
+        LookupError where the stream has run away, so that the first of them is not held any more: the swap could
+        not be repeated from its record.
+        """
+        self._check_held(self.serving.model.id)
+        history, step = self._engine.history, self._engine.settings.step
+        oldest = history.appended - len(history)
+        # Symbols that joined since were blank in the ticks before.
+        self.serving = Serving.start(self.serving.model, self.serving.state, self._engine.index)
+        for sequence in range(self._seen, min(self._seen + max_ticks, history.appended)):
+            time, is_break, prices = history[sequence - oldest]
+            self.serving, _ = self.serving.after(self._previous, Row(time, prices, is_break), step)
+            self._previous, self._seen = time, sequence + 1
+        return self.done
+
+    def _check_held(self, model_id: str) -> None:
+        if self._first < self._engine.history.appended - len(self._engine.history):
+            raise LookupError(f"model {model_id} has to catch up with ticks that the history does not hold any more")
