@@ -19,9 +19,7 @@ IsolationLevel = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")
 
 
-async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, interval: float = 0.02
-) -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, interval: float = 0.02) -> T:
     """Call `predicate`, plain or async, until it returns something true, and return that.
 
     Args:

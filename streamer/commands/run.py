@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ def add_parser(commands: Any) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
+    from streamer.commands.interrupt import stop_on_signals
     from streamer.config import load
     from streamer.service import logs
     from streamer.service.daemon import Daemon
@@ -47,20 +46,8 @@ def handle(arguments: argparse.Namespace) -> int:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        _stop_on_signals(stop)
+        stop_on_signals(stop)
         await Daemon(settings, stop, schedule=arguments.schedule).run()
 
     asyncio.run(serve())
     return ExitCode.STOPPED
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    def asked(number: int) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            print("streamer: stopped at once; the next start takes up from the last commit", file=sys.stderr)
-            os._exit(ExitCode.FAILURE)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from streamer.errors import ArtifactError
+from streamer.errors import ArtifactError, ConfigError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import MANIFEST, Artifact
 from streamer.model.manifest import Manifest
@@ -35,7 +35,7 @@ class ModelStore:
     """
 
     def __init__(self, url: str, keep: int) -> None:
-        """Open the store at `url` (a path, or `s3://...`); `keep`: newest models that `prune` leaves."""
+        """Open the store at `url` (a path, or `s3://...`); `keep`: newest models that `prune` leaves. ConfigError."""
         if keep < 1:
             raise ValueError(f"keep must be positive, got {keep}")
         self.url = url
@@ -43,7 +43,7 @@ class ModelStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise ArtifactError(f"models.url {url}: {error}") from error
+            raise ConfigError(f"models.url {url}: {error}") from error
         self._root = str(root).rstrip("/")
         self._cache: OrderedDict[tuple[str, str], Artifact] = OrderedDict()
         self._lock = threading.Lock()

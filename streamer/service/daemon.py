@@ -59,6 +59,7 @@ class Daemon:
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
         self._events = Events(self.metrics, self.health, self._store, self._trainer)
         self._group: Group | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._http = HttpServer(
             settings.http.host,
             settings.http.port,
@@ -73,7 +74,7 @@ class Daemon:
         port = await self._http.start()
         log.info("metrics and health", url=f"http://{self._settings.http.host}:{port}")
         self._events.left()
-        tasks = [
+        self._background = [
             asyncio.create_task(self._trainer.run()),
             asyncio.create_task(watch_loop_lag(self.metrics.event_loop_lag)),
             asyncio.create_task(self._idle_progress()),
@@ -84,9 +85,9 @@ class Daemon:
                 await self._broker.check_topics()
                 await self._serve()
         finally:
-            for task in tasks:
+            for task in self._background:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._background, return_exceptions=True)
             await self._shut_down()
 
     # --- serve ----------------------------------------------------------------------------------------------------
@@ -122,15 +123,18 @@ class Daemon:
             await self._leave(group, consumer)
 
     async def _until_stopped(self, group: Group) -> None:
-        """Return when asked to stop; raise what a worker raised."""
+        """Return when asked to stop; raise what a worker or a background task raised."""
         waits = [asyncio.create_task(event.wait()) for event in (self._stop, group.failed)]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*waits, *self._background], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
         if group.failure is not None:
             raise group.failure
+        for task in self._background:
+            if task.done():
+                task.result()
 
     async def _leave(self, group: Group, consumer: AIOKafkaConsumer) -> None:
         """Within the deadline, whatever the broker does: what is not committed then, the next owner does again."""

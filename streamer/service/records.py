@@ -65,6 +65,8 @@ def dead_letter_record(topic: str, source: ConsumerRecord, reason: str, detail: 
         key, value = _first(key), _first(value)
     else:
         headers += source.headers
+    if key is None and value is None:
+        value = b""  # aiokafka sends no record without key and value
     return OutputRecord(topic, key, value, tuple(headers))
 
 

@@ -61,6 +61,8 @@ async def restore(
         await sink.commit([], (tp, committed))
     else:
         replay_from = await _read_snapshots(broker, tp, partition, committed)
+    if partition.schedules is not None:
+        await load_history(broker, tp, partition)  # a scheduled swap replays it
     unseen = Batch(replay_from)  # what comes of these records was published before
     async for records in broker.read(tp, replay_from, committed.offset):
         for record in records:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 _TAIL_LINES = 20  # of the trainer's stderr, for the log: the end says what went wrong
 _LINE_BYTES = 64 * 1024
 _KILL_GRACE = 5.0
+_FOLDER = "streamer-train-"
+_ABANDONED_SECONDS = 8 * 86_400  # no `retrain.time_limit` is so long, so nobody works there any more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,13 +87,14 @@ class Trainer:
 
     async def run(self) -> None:
         """Do the trainings one after the other, until cancelled; then the running process is killed."""
+        await asyncio.to_thread(_sweep)
         while True:
             job = await self._jobs.get()
             began = time.monotonic()
             outcome: RetrainOutcome | None
             try:
                 outcome = await self._train(job)
-            except (TrainingError, ArtifactError, LookupError) as error:
+            except (TrainingError, ArtifactError, LookupError, OSError) as error:
                 log.error("training failed, serving goes on as it was", stream=job.stream, reason=str(error))
                 outcome = RetrainOutcome.FAILED
             finally:
@@ -105,7 +109,7 @@ class Trainer:
             return None
         history, champion = collected
         log.info("training", stream=job.stream, reason=job.reason, ticks=len(history), champion=champion)
-        with tempfile.TemporaryDirectory(prefix="streamer-train-") as folder:
+        with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
             result = await self._fit(Path(folder), job.stream, history, champion)
             if not result["promoted"]:
                 log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
@@ -165,7 +169,16 @@ def _figures(result: dict[str, Any]) -> dict[str, Any]:
 def _child_environment() -> dict[str, str]:
     """The daemon's environment less its settings, which the child is given whole, without secrets."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("STREAMER_")}
-    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    # TensorFlow's autograph writes modules to the temporary folder; their bytecode would outlive them there.
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _sweep() -> None:
+    """Remove the folders of trainings whose daemon was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(folder)
 
 
 async def _last_line(stream: asyncio.StreamReader | None) -> str:

@@ -113,10 +113,10 @@ class Network(Section):
 class Fit(Section):
     """One training: truncated back-propagation through time over parallel lanes of history."""
 
-    steps: int = Field(default=1500, ge=1, le=10_000_000, description="Gradient steps at most.")
+    steps: int = Field(default=2000, ge=1, le=10_000_000, description="Gradient steps at most.")
     sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
     lanes: int = Field(default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side.")
-    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Of the optimizer, at its start.")
+    learning_rate: float = Field(default=1e-2, gt=0, le=1, description="Peak of the schedule.")
     patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
 
@@ -146,7 +146,7 @@ class Gate(Section):
         default=0.002,
         ge=0,
         le=1,
-        description="Promoted if its RMSE is at most 1 + tolerance times the champion's.",
+        description="Promoted if its RMSE is at most 1 + tolerance times the champion's; the first must beat persistence.",
     )
     fraction: float = Field(
         default=0.15, gt=0, lt=1, description="Newest share of history, on which the two are compared."
