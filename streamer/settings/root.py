@@ -146,7 +146,7 @@ class Gate(Section):
         default=0.002,
         ge=0,
         le=1,
-        description="Promoted if its RMSE is at most 1 + tolerance times the champion's; the first must beat persistence.",
+        description="So much worse than the champion a new model may be; the first must beat persistence.",
     )
     fraction: float = Field(
         default=0.15, gt=0, lt=1, description="Newest share of history, on which the two are compared."

@@ -1,8 +1,8 @@
-"""One step of the network at the article's size, beside the bare matrix-vector product that it cannot do without.
+"""One tick at the article's size (300 units, 2 symbols), beside the matrix-vector product that it cannot do without.
 
-    .venv/bin/python -m tests.bench.step_ratio [--steps N] [--json]
+    scripts/bench tick [--steps N] [--json]
 
-All figures are medians of one run, in microseconds.
+All figures are medians of one run, in microseconds, and as ratios to the product.
 """
 
 import argparse
@@ -13,9 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from streamer.core.catchup import RING
+from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.features import Features
 from streamer.core.grid import Row
 from streamer.core.levels import Change
+from streamer.core.tick import Tick
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.manifest import Manifest, TrainingSpan
 from streamer.model.spec import FitSpec, LayerSpec, NetworkSpec
@@ -37,7 +40,7 @@ def main() -> None:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
-            print(f"{name:24} {value:8.1f} us")
+            print(f"{name:24} {value:8.1f} us {value / figures['matrix_vector_product']:6.2f} x")
 
 
 def measure(steps: int) -> dict[str, float]:
@@ -47,6 +50,8 @@ def measure(steps: int) -> dict[str, float]:
         "matrix_vector_product": _median(_product(), steps),
         "runtime_step": _median(_runtime_step(forecaster), steps),
         "forecaster_step": _median(_forecaster_step(forecaster), steps),
+        "engine_tick_persistence": _median(_engine_tick(None), steps),
+        "engine_tick": _median(_engine_tick(forecaster), steps),
     }
     return {name: round(value, 2) for name, value in figures.items()}
 
@@ -92,6 +97,20 @@ def _forecaster_step(forecaster: LstmForecaster) -> Iterator[None]:
     while True:
         for row in rows:
             state, _ = forecaster.step(state, row)
+            yield
+
+
+def _engine_tick(forecaster: LstmForecaster | None) -> Iterator[None]:
+    """Everything between the decoded tick and the forecast: place, score, scale, step, forecast, interval."""
+    engine = ForecastEngine(EngineSettings(symbols=SYMBOLS, every=0))
+    walk = 100.0 * np.exp(np.random.default_rng(0).normal(scale=1e-3, size=(100_000, len(SYMBOLS))).cumsum(axis=0))
+    for row, prices in enumerate(walk.tolist()):
+        if row == engine.settings.window and forecaster is not None:
+            ready = engine.catch_up(forecaster, RING)
+            ready.advance(row)
+            engine.swap(ready)
+        engine.process(Tick(row * engine.settings.step, dict(zip(SYMBOLS, prices, strict=True))))
+        if row > engine.settings.window:
             yield
 
 
