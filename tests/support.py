@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -19,7 +19,11 @@ IsolationLevel = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, interval: float = 0.02) -> T:
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T]], *, timeout: float = ..., interval: float = ...) -> T: ...
+@overload
+async def eventually(predicate: Callable[[], T], *, timeout: float = ..., interval: float = ...) -> T: ...
+async def eventually(predicate: Callable[[], Any], *, timeout: float = 10.0, interval: float = 0.02) -> Any:
     """Call `predicate`, plain or async, until it returns something true, and return that.
 
     Args:
@@ -35,7 +39,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], *, timeout: floa
         async with asyncio.timeout(timeout):
             while True:
                 outcome = predicate()
-                value: T = await outcome if inspect.isawaitable(outcome) else outcome
+                value = await outcome if inspect.isawaitable(outcome) else outcome
                 if value:
                     return value
                 last = value
