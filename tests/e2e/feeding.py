@@ -69,6 +69,10 @@ class Feed:
         self._topic = topic
         self.sent: list[Offset] = []
 
+    def has_sent(self, messages: int) -> bool:
+        """Whether so many have been acknowledged."""
+        return len(self.sent) >= messages
+
     async def send(
         self, messages: Sequence[Message], rate: float | None = None, stop: asyncio.Event | None = None
     ) -> list[Offset]:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import secrets
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -53,12 +54,12 @@ async def test_killed_three_times_it_publishes_what_an_undisturbed_run_does(
         await service.ready()
         feeding = asyncio.create_task(feed.send(messages[:4000], rate=300))
         for kill_at in sorted(draw.sample(range(300, 3900), 3)):
-            await eventually(lambda at=kill_at: len(feed.sent) >= at, timeout=60)  # type: ignore[misc]
+            await eventually(partial(feed.has_sent, kill_at), timeout=60)
             await service.kill()
             service.start()
         await feeding
         for stream in ("one", "two"):
-            await eventually(lambda name=stream: service.swaps(name), timeout=60)  # type: ignore[misc]
+            await eventually(partial(service.swaps, stream), timeout=60)
         await feed.send(messages[4000:], rate=300)
         disturbed = await exactly_once(service, feed)
         assert await service.terminate() == 0
