@@ -108,9 +108,23 @@ class KafkaBroker:
 async def read_all(bootstrap: str, topic: str, isolation: IsolationLevel = "read_committed") -> list[Any]:
     """Return the records (aiokafka's `ConsumerRecord`) that `topic` holds now, by partition, then offset.
 
-    With `read_committed` that is up to the first transaction still open, and without what was aborted.
+    With `read_committed` it waits for the transactions that are open now, and leaves out what was aborted. (A
+    committed group offset is no sign that the transaction's other partitions have their markers yet.)
     """
-    consumer = AIOKafkaConsumer(
+    async with _reader(bootstrap, topic, "read_uncommitted") as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        assert ends, f"there is no topic {topic}"
+    async with _reader(bootstrap, topic, isolation) as consumer:
+        records: list[Any] = []
+        # The position counts, not the records: the last offsets may be those of transaction markers.
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            for batch in (await consumer.getmany(timeout_ms=100)).values():
+                records += [record for record in batch if record.offset < ends[_partition(record)]]
+        return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+def _reader(bootstrap: str, topic: str, isolation: IsolationLevel) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
         topic,
         bootstrap_servers=bootstrap,
         group_id=None,
@@ -118,19 +132,6 @@ async def read_all(bootstrap: str, topic: str, isolation: IsolationLevel = "read
         auto_offset_reset="earliest",
         isolation_level=isolation,
     )
-    await consumer.start()
-    try:
-        partitions = consumer.assignment()
-        assert partitions, f"there is no topic {topic}"
-        ends = await consumer.end_offsets(partitions)
-        records: list[Any] = []
-        # The position counts, not the records: the last offsets may be those of transaction markers.
-        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=100)).values():
-                records += [record for record in batch if record.offset < ends[_partition(record)]]
-        return sorted(records, key=lambda record: (record.partition, record.offset))
-    finally:
-        await consumer.stop()
 
 
 def _partition(record: Any) -> TopicPartition:

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from streamer.errors import ArtifactError
+from streamer.errors import ArtifactError, ConfigError
 from streamer.model.artifact import MANIFEST
 from streamer.model.store import ModelStore, quote_name
 from tests.model.helpers import STEP, artifact, bits
@@ -202,7 +202,7 @@ def test_a_place_that_refuses_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_named() -> None:
-    with pytest.raises(ArtifactError, match=r"models\.url nowhere://x"):
+    with pytest.raises(ConfigError, match=r"models\.url nowhere://x"):
         ModelStore("nowhere://x", keep=1)
 
 
