@@ -1,5 +1,6 @@
 """Price tables: files of prices as data frames, and frames as ticks on the grid."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from streamer.core.buffer import TickBuffer
 from streamer.core.grid import Floats, Grid, Position, Verdict
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 
@@ -52,22 +53,26 @@ def found_step(times: npt.NDArray[np.int64]) -> int:
 
 
 def training_set(
-    prices: pd.DataFrame, grid: Grid, change: Change, targets: tuple[str, ...], history: int
+    prices: pd.DataFrame, grid: Grid, changes: Sequence[Change], targets: tuple[str, ...], history: int
 ) -> TrainingSet:
-    """The last `history` ticks of a frame, placed on the grid as the engine would place them."""
+    """The last `history` ticks of a frame, placed on the grid as the engine would place them.
+
+    changes: what the change of each column is to be; `auto` is decided by these ticks.
+    """
     symbols = tuple(prices.columns)
     unknown = [target for target in targets if target not in symbols]
     if unknown:
         raise UsageError(f"target {unknown[0]!r} is none of the columns: {', '.join(symbols)}")
-    buffer = TickBuffer(history, len(symbols))
+    buffer, readable = TickBuffer(history, len(symbols)), Levels.reading(changes)
     position = Position()
     rows: Floats = prices.to_numpy(np.float64)
     for time, row in zip(milliseconds(pd.DatetimeIndex(prices.index)).tolist(), rows, strict=True):
-        usable = change.usable(row)
+        usable = readable.usable(row)
         if np.isnan(usable).all():
             continue
         placement = grid.place(position, time, None)
         position = placement.position
         if placement.verdict is Verdict.ACCEPTED:
             buffer.append(placement.time, placement.is_break, usable)
-    return TrainingSet(symbols, targets or symbols, change, grid.step, buffer.times, buffer.breaks, buffer.prices)
+    levels = Levels.starting(changes).seeing(buffer.prices)
+    return TrainingSet(symbols, targets or symbols, levels, grid.step, buffer.times, buffer.breaks, buffer.prices)

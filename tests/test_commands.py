@@ -110,6 +110,22 @@ class TestCheckConfig:
         assert err == "streamer: check-config: give the file once, as FILE or as -c FILE\n"
 
 
+class TestTrain:
+    def test_it_names_the_symbols_that_it_takes_differences_of(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        config, data = tmp_path / "brief.yaml", tmp_path / "spreads.csv"
+        config.write_text("{kafka: {bootstrap_servers: 'a:1'}, fit: {steps: 1}, network: {layers: [{units: 2}]}}")
+        rows = [f"2026-01-05T{i // 60:02}:{i % 60:02}:00Z,{100 + i % 7},{i % 5 - 2},{i % 3}" for i in range(200)]
+        data.write_text("\n".join(["timestamp,PRICE,SPREAD,FLOW", *rows]))
+
+        code, out, err = called(capsys, "train", str(data), "-c", str(config), "-o", str(tmp_path / "model"), "--json")
+
+        assert code == 0
+        assert json.loads(out)["symbols"]["SPREAD"]["n"] > 0
+        assert "not all prices of SPREAD, FLOW are positive, differences are learned there" in err
+
+
 @pytest.mark.parametrize("command", ["run", "tail", "check-config"])
 def test_a_configuration_that_cannot_be_used_is_exit_code_3(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

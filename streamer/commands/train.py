@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from streamer.core.levels import Change
     from streamer.model.dataset import TrainingSet
     from streamer.model.fit import FitResult
     from streamer.settings import Settings
@@ -93,7 +94,17 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     if step != engine.step:
         print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
     grid = replace(Grid(step), max_gap=engine.max_gap, late_reset=engine.late_reset)
-    return training_set(prices, grid, engine.change, engine.targets, engine.history)
+    changes = engine.changes(prices.columns)
+    history = training_set(prices, grid, changes, engine.targets, engine.history)
+    if switched := _switched(history, changes):
+        print(f"streamer: not all prices of {switched} are positive, differences are learned there", file=sys.stderr)
+    return history
+
+
+def _switched(history: "TrainingSet", changes: list["Change"]) -> str:
+    """The symbols that `auto` takes differences of, with commas; empty where there are none."""
+    named = zip(history.symbols, changes, history.change.changes, strict=True)
+    return ", ".join([symbol for symbol, wanted, found in named if wanted == "auto" and found == "difference"])
 
 
 def _fit(arguments: argparse.Namespace, settings: "Settings", history: "TrainingSet") -> "FitResult":

@@ -36,7 +36,7 @@ class CatchUp:
         self._first = self._seen = history.appended - ticks
         self._check_held(model.id)
         state = model.initial_state() if self.start == RING else model.trained_state()
-        self.serving = Serving.start(model, state, engine.index)
+        self.serving = Serving.start(model, state, engine.index, engine.market.levels)
         # A start at zero takes no notice of what lies before it: a restored engine may not hold it.
         self._previous = None if self.start == RING else model.as_of
 
@@ -57,13 +57,13 @@ class CatchUp:
         not be repeated from its record.
         """
         self._check_held(self.serving.model.id)
-        history, step = self._engine.history, self._engine.settings.step
+        engine, history = self._engine, self._engine.history
         oldest = history.appended - len(history)
         # Symbols that joined since were blank in the ticks before.
-        self.serving = Serving.start(self.serving.model, self.serving.state, self._engine.index)
+        self.serving = Serving.start(self.serving.model, self.serving.state, engine.index, engine.market.levels)
         for sequence in range(self._seen, min(self._seen + max_ticks, history.appended)):
             time, is_break, prices = history[sequence - oldest]
-            self.serving, _ = self.serving.after(self._previous, Row(time, prices, is_break), step)
+            self.serving, _ = self.serving.after(self._previous, Row(time, prices, is_break), engine.settings.step)
             self._previous, self._seen = time, sequence + 1
         return self.done
 

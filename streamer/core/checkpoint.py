@@ -11,6 +11,7 @@ from streamer.core.calibration import Calibration
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Placement, Position, Verdict
+from streamer.core.levels import Levels
 from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Pending, Swap
 from streamer.core.serving import Serving
@@ -56,8 +57,8 @@ def _shape(settings: EngineSettings) -> dict[str, Any]:
 def _arrays(engine: ForecastEngine) -> Iterable[tuple[str, np.ndarray]]:
     yield from (("ring.times", engine.ring.times), ("ring.breaks", engine.ring.breaks))
     yield "ring.prices", engine.ring.prices
-    for name in (field.name for field in fields(Market)):
-        yield f"market.{name}", getattr(engine.market, name)
+    for name, array in _per_symbol(engine.market).items():
+        yield f"market.{name}", array
     yield "calibration.log_width", engine.calibration.log_width
     yield "calibration.count", engine.calibration.count
     for name, array in engine.scoreboard.arrays().items():
@@ -68,6 +69,11 @@ def _arrays(engine: ForecastEngine) -> Iterable[tuple[str, np.ndarray]]:
     if engine.serving:
         for name, array in engine.serving.state.items():
             yield f"model.{name}", array
+
+
+def _per_symbol(market: Market) -> dict[str, np.ndarray]:
+    arrays = {field.name: getattr(market, field.name) for field in fields(Market) if field.name != "levels"}
+    return arrays | {"is_log": market.levels.is_log}
 
 
 def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterable[Swap] | None = None) -> Restored:
@@ -98,7 +104,9 @@ def _resume(
     engine.widen(meta["symbols"][len(engine.symbols) :])
     _fill_ring(engine, arrays)
     engine.position = Position(**meta["position"])
-    engine.market = Market(**_part(arrays, "market"))
+    market = _part(arrays, "market")
+    levels = Levels(market.pop("is_log"))
+    engine.market = Market(**market, levels=levels)
     engine.calibration = Calibration(settings.coverage, **_part(arrays, "calibration"))
     engine.scoreboard.restored(_part(arrays, "scores"))
     engine.swaps = swaps
@@ -118,7 +126,7 @@ def _ahead(schedule: list[Swap], swaps: list[Swap]) -> list[Swap]:
 
 def _check_shapes(engine: ForecastEngine) -> None:
     n = len(engine.symbols)
-    per_symbol = {f"market.{field.name}": getattr(engine.market, field.name) for field in fields(Market)}
+    per_symbol = {f"market.{name}": array for name, array in _per_symbol(engine.market).items()}
     per_symbol |= {"log_width": engine.calibration.log_width, "count": engine.calibration.count}
     if (pending := engine.pending) is not None:
         per_symbol |= {"mask": pending.mask, "lower": pending.lower, "upper": pending.upper}
@@ -160,7 +168,7 @@ def _restore_model(
     except ArtifactError as error:
         engine.policy.request("champion_lost")
         return (f"model {model_id} cannot be used, {PERSISTENCE_MODEL} serves until the next training: {error}",)
-    engine.serving = Serving.start(model, state, {symbol: i for i, symbol in enumerate(engine.symbols)})
+    engine.serving = Serving.start(model, state, engine.index, engine.market.levels)
     return ()
 
 
@@ -179,7 +187,7 @@ def _rebuild(
     columns = [meta["symbols"].index(s) if s in meta["symbols"] else -1 for s in engine.symbols]
     ring = zip(arrays["ring.times"].tolist(), arrays["ring.breaks"].tolist(), arrays["ring.prices"], strict=True)
     for time, is_break, row in ring:
-        prices = settings.change.usable(np.append(row, np.nan)[columns])
+        prices = engine.readable(np.append(row, np.nan)[columns])
         if "step" in changed:
             engine.process(Tick(time, dict(zip(engine.symbols, prices.tolist(), strict=True))))
         elif not np.isnan(prices).all():

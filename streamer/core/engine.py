@@ -11,7 +11,7 @@ from streamer.core.calibration import Calibration
 from streamer.core.catchup import CatchUp
 from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
 from streamer.core.policy import RetrainPolicy
@@ -27,13 +27,14 @@ _SWAPS_KEPT = 32  # in the snapshot, until the store has recorded them
 class EngineSettings:
     """What shapes an engine. Times in ms, `max_gap` and `max_stale` in steps, the rest counted in ticks.
 
-    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all.
+    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. change:
+    see `changes`.
     """
 
     step: int = 60_000
     symbols: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    change: Change = Change.LOG_RETURN
+    change: Change = Change.AUTO
     window: int = 100
     max_gap: int = 60
     max_stale: int = 1_500
@@ -45,6 +46,10 @@ class EngineSettings:
     first: int = 500
     every: int = 1_440
     history: int = 20_000
+
+    def changes(self, symbols: Iterable[str]) -> list[Change]:
+        """What the change of each of `symbols` is to be."""
+        return [self.change for _ in symbols]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +81,8 @@ class ForecastEngine:
         self.symbols: tuple[str, ...] = ()
         self.ring = TickBuffer(settings.window, 0)
         self.history = TickBuffer(settings.history, 0)
-        self.market = Market.initial(0)
+        self._readable = Levels.reading(())
+        self.market = Market.initial(Levels.starting(()))
         self.scoreboard = Scoreboard(0, len(FORECASTERS), settings.scoring_window)
         self.calibration = Calibration.initial(0, settings.coverage)
         self.policy = RetrainPolicy(settings.first, settings.every if schedule is None else 0)
@@ -92,6 +98,12 @@ class ForecastEngine:
     def model_id(self) -> str:
         """Id of the model in service, "persistence" while there is none."""
         return self.serving.model.id if self.serving else PERSISTENCE_MODEL
+
+    @property
+    def switched(self) -> tuple[str, ...]:
+        """Symbols of `auto` whose changes are differences, since a price was not positive."""
+        pairs = zip(self.symbols, self.settings.changes(self.symbols), self.market.levels.is_log.tolist(), strict=True)
+        return tuple([symbol for symbol, change, is_log in pairs if change is Change.AUTO and not is_log])
 
     def process(self, tick: Tick) -> Step:
         """Take in one tick and say what became of it."""
@@ -122,16 +134,21 @@ class ForecastEngine:
             raise
 
     def _read(self, tick: Tick) -> tuple[Floats, Sequence[str]]:
-        """Usable prices in the engine's columns, symbols not known so far behind them; and those symbols."""
+        """Prices in the engine's columns, NaN where none, symbols not known so far behind them; and those symbols."""
         new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self.index]
         get, nan = tick.prices.get, np.nan
         prices = np.array([get(symbol, nan) for symbol in (*self.symbols, *new)], np.float64)
-        return self.settings.change.usable(prices), new
+        readable = self._readable.widened(Levels.reading(self.settings.changes(new))) if new else self._readable
+        return readable.usable(prices), new
 
     def prices(self, tick: Tick) -> Floats:
-        """Usable prices of the symbols known so far, NaN where blank, `(n_symbols,)`."""
+        """Prices of the symbols known so far, NaN where blank, `(n_symbols,)`."""
         get = tick.prices.get
-        return self.settings.change.usable(np.array([get(symbol, np.nan) for symbol in self.symbols], np.float64))
+        return self.readable(np.array([get(symbol, np.nan) for symbol in self.symbols], np.float64))
+
+    def readable(self, prices: Floats) -> Floats:
+        """`prices`, `(n_symbols,)`, with NaN where there is no number, or none that the settings let pass."""
+        return self._readable.usable(prices)
 
     def _dropped(self, verdict: Verdict, prices: Floats) -> Dropped:
         conflict = False
@@ -142,7 +159,7 @@ class ForecastEngine:
         return Dropped(verdict.value, conflict)
 
     def accept(self, placement: Placement, prices: Floats, spacing: int | None = None) -> Step:
-        """Take in the usable prices `(n_symbols,)` of an accepted tick.
+        """Take in the readable prices `(n_symbols,)` of an accepted tick.
 
         Work out all that the tick changes, then change it: nothing below the line can fail half-way.
         """
@@ -151,10 +168,11 @@ class ForecastEngine:
         row = Row(placement.time, prices, placement.is_break)
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
         scores, calibration = self._score(row)
-        market = self.market.after(row, missing, self.settings.change)
-        serving, changes = self._run_model(previous, row)
+        market = self.market.after(row, missing)
+        serving, changes = self._run_model(previous, row, market)
         pending = self._predict(row.time, market, calibration, changes)
         forecast = self._publish(row.time, pending, market)
+        switched = self._switched_by(market)
         # ---------------------------------------------------------------------------------------------------
         self.position = placement.position
         self.ring.append(row.time, row.is_break, prices)
@@ -162,7 +180,7 @@ class ForecastEngine:
         if scores is not None:
             self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
         self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
-        training = self.policy.tick()
+        training = self._ask_for_training(switched)
         return Step(
             forecast,
             scored=0 if scores is None else len(scores.cells),
@@ -171,7 +189,24 @@ class ForecastEngine:
             is_break=row.is_break and previous is not None,
             training=training,
             spacing=spacing,
+            switched=switched,
         )
+
+    def _switched_by(self, market: Market) -> tuple[str, ...]:
+        """Symbols whose changes were log returns and are differences in `market`."""
+        if market.levels is self.market.levels:
+            return ()
+        return tuple([self.symbols[i] for i in np.flatnonzero(self.market.levels.is_log & ~market.levels.is_log)])
+
+    def _ask_for_training(self, switched: tuple[str, ...]) -> str | None:
+        """Count the tick; the reason if a training is due with it.
+
+        A model of log returns reads what it cannot take the log of as blank, so it is to be replaced.
+        """
+        training = self.policy.tick()
+        if switched and self.policy.every and self.serving is not None and self.serving.foreign:
+            training = self.policy.request("switched_to_differences")
+        return training
 
     def _score(self, row: Row) -> tuple[_Scores | None, Calibration]:
         """Compare what was pending with the prices really seen at its target time, and learn the widths from it."""
@@ -185,14 +220,21 @@ class ForecastEngine:
         errors = pending.yhat[:, cells] - row.prices[cells]
         return _Scores(cells, (errors * errors).T, inside[cells]), calibration
 
-    def _run_model(self, previous: int | None, row: Row) -> tuple[Serving | None, Floats]:
-        """Predicted changes of every symbol, `(2, n)`: as served, and by the bare network; zero is persistence."""
+    def _run_model(self, previous: int | None, row: Row, market: Market) -> tuple[Serving | None, Floats]:
+        """Predicted changes of every symbol, `(2, n)`: as served, and by the bare network; zero is persistence.
+
+        They are of the levels of `market`, whatever the model's own are.
+        """
         changes = np.zeros((2, len(row.prices)))
         if self.serving is None:
             return None, changes
         serving, predicted = self.serving.after(previous, row, self.settings.step)
         held = serving.targets >= 0
         changes[:, serving.targets[held]] = predicted[:, held]
+        if market.levels is not self.market.levels:
+            serving = Serving.start(serving.model, serving.state, self.index, market.levels)
+        if serving.foreign:
+            changes = serving.levels.into(market.levels, market.last, changes)
         return serving, changes
 
     def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
@@ -202,7 +244,7 @@ class ForecastEngine:
         predicted[:2] = changes
         predicted[3] = changes[0] - half
         predicted[4] = changes[0] + half
-        prices = self.settings.change.apply(last, predicted)
+        prices = market.levels.apply(last, predicted)
         return Pending(
             target=time + self.settings.step,
             mask=self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale),
@@ -233,13 +275,15 @@ class ForecastEngine:
         self._is_target = np.array([not targets or symbol in targets for symbol in self.symbols], np.bool_)
         self.ring = self.ring.widened(n)
         self.history = self.history.widened(n)
-        self.market = self.market.widened(n)
+        changes = self.settings.changes(symbols)
+        self._readable = self._readable.widened(Levels.reading(changes))
+        self.market = self.market.widened(Levels.starting(changes))
         self.scoreboard = self.scoreboard.widened(n)
         self.calibration = self.calibration.widened(n)
         if self.pending is not None:
             self.pending = self.pending.widened(n)
         if self.serving is not None:
-            self.serving = Serving.start(self.serving.model, self.serving.state, self.index)
+            self.serving = Serving.start(self.serving.model, self.serving.state, self.index, self.market.levels)
 
     def catch_up(self, model: Forecaster, start: str | None = None, ticks: int | None = None) -> CatchUp:
         """Begin to bring `model` up to the present; `swap` takes it once it is `done`.
@@ -252,7 +296,7 @@ class ForecastEngine:
         """Put a model that has caught up into service from the next tick on; returns the event to record."""
         if self.position.last is None or not ready.advance(0):
             raise ValueError(f"model {ready.serving.model.id} has not seen every tick yet")
-        self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index)
+        self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index, self.market.levels)
         event = Swap(ready.serving.model.id, self.position.last, self.position.restarts, ready.start, ready.ticks)
         self.swaps = [*self.swaps, event][-_SWAPS_KEPT:]
         return event

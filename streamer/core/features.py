@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.core import volatility
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change, bounded
+from streamer.core.levels import Levels, bounded
 
 State = Mapping[str, np.ndarray]
 """Everything of a forecaster that changes from row to row, as named arrays: a value, never changed in place."""
@@ -22,11 +22,11 @@ CLIP = 6.0  # sigmas: one bad print must not poison the network's state
 class Features:
     """Scaled last change and mask of blanks, per symbol.
 
-    change: what a change is. The state holds, per symbol, the `level` last seen (NaN before the first), and the
-    `variance` and `weight` of its volatility.
+    change: what a change is of each. The state holds, per symbol, the `level` last seen (NaN before the first), and
+    the `variance` and `weight` of its volatility.
     """
 
-    change: Change
+    change: Levels
 
     NAMES = ("change", "seen")
 

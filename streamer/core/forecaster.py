@@ -4,6 +4,7 @@ from typing import Protocol
 
 from streamer.core.features import State
 from streamer.core.grid import Floats, Row
+from streamer.core.levels import Levels
 
 SERVED, LSTM, PERSISTENCE = "served", "lstm", "persistence"
 FORECASTERS = (SERVED, LSTM, PERSISTENCE)
@@ -26,6 +27,10 @@ class Forecaster(Protocol):
         """Symbols that it forecasts, a subset of `symbols`."""
 
     @property
+    def change(self) -> Levels:
+        """What a change is of each of its `symbols`: a price that is not positive is no price to a log return."""
+
+    @property
     def as_of(self) -> int:
         """Grid time (ms) of the last row of the history that it was trained and replayed on."""
 
@@ -36,7 +41,7 @@ class Forecaster(Protocol):
         """State as it stood after the row at `as_of`."""
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
-        """Take in one row, prices `(len(symbols),)`.
+        """Take in one row, prices `(len(symbols),)`, all of them usable to its `change` or NaN.
 
         Returns the new state and the predicted change of level to the next row, shape `(2, len(targets))`:
         as served, and by the bare network. Pure: neither `state` nor `row` is changed.

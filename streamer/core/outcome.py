@@ -53,7 +53,8 @@ class Step:
 
     scored: forecasts compared with prices. blanks: known symbols without a price. missing: steps before it that
     had no tick. is_break: a session began. training: why a training is due now, if one is. spacing: the spacing
-    that the feed seems to keep instead of the step (ms), said once.
+    that the feed seems to keep instead of the step (ms), said once. switched: symbols whose changes are differences
+    from now on, since a price was not positive.
     """
 
     outcome: Outcome
@@ -63,6 +64,7 @@ class Step:
     is_break: bool = False
     training: str | None = None
     spacing: int | None = None
+    switched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

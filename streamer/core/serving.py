@@ -9,6 +9,7 @@ import numpy.typing as npt
 from streamer.core.features import State
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats, Row, rows_between
+from streamer.core.levels import Levels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,20 +17,25 @@ class Serving:
     """One model at one row: a value, which `after` replaces.
 
     columns: the engine's column of each of the model's symbols, -1 where the engine has none. targets: the
-    engine's column of each target.
+    engine's column of each target. levels: those of its changes, in the engine's columns; with the engine's own where
+    it has none. foreign: whether they differ from the engine's.
     """
 
     model: Forecaster
     state: State
     columns: npt.NDArray[np.intp]
     targets: npt.NDArray[np.intp]
+    levels: Levels
+    foreign: bool
 
     @classmethod
-    def start(cls, model: Forecaster, state: State, index: Mapping[str, int]) -> "Serving":
-        """Put `model` in service on an engine whose symbols have the columns `index`."""
+    def start(cls, model: Forecaster, state: State, index: Mapping[str, int], levels: Levels) -> "Serving":
+        """Put `model` in service on an engine whose symbols have the columns `index` and the `levels`."""
         columns = np.array([index.get(symbol, -1) for symbol in model.symbols], np.intp)
         targets = np.array([index.get(symbol, -1) for symbol in model.targets], np.intp)
-        return cls(model, state, columns, targets)
+        held = columns >= 0
+        own = levels.replaced(columns[held], model.change.take(held))
+        return cls(model, state, columns, targets, own, not np.array_equal(own.is_log, levels.is_log))
 
     def after(self, previous: int | None, row: Row, step: int) -> tuple["Serving", Floats]:
         """Step over the blank rows since the time `previous` and over `row`, both in the engine's columns.
@@ -38,6 +44,8 @@ class Serving:
         """
         prices = row.prices[self.columns] if len(row.prices) else np.full(len(self.columns), np.nan)
         prices[self.columns < 0] = np.nan
+        if np.count_nonzero(prices <= 0.0):
+            prices = self.model.change.usable(prices)
         own = Row(row.time, prices, row.is_break)
         *missing, last = [own] if previous is None else rows_between(previous, own, step)
         state = self.state

@@ -11,7 +11,7 @@ from streamer.core import volatility
 from streamer.core.buffer import TickBuffer
 from streamer.core.features import Features
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change
+from streamer.core.levels import Levels
 from streamer.errors import TrainingError
 from streamer.model import arrays
 
@@ -38,13 +38,14 @@ class Replay:
 class TrainingSet:
     """Ticks of one stream, oldest first.
 
-    symbols: columns of `prices`. targets: those to forecast. step: ms. times: grid times (ms), `(rows,)`.
-    breaks: true where a session begins, `(rows,)`. prices: NaN where blank, `(rows, n)`.
+    symbols: columns of `prices`. targets: those to forecast. change: what it is of each symbol. step: ms.
+    times: grid times (ms), `(rows,)`. breaks: true where a session begins, `(rows,)`. prices: NaN where blank,
+    `(rows, n)`.
     """
 
     symbols: tuple[str, ...]
     targets: tuple[str, ...]
-    change: Change
+    change: Levels
     step: int
     times: npt.NDArray[np.int64]
     breaks: Bools
@@ -52,7 +53,8 @@ class TrainingSet:
 
     def __post_init__(self) -> None:
         rows = len(self.times)
-        if self.prices.shape != (rows, len(self.symbols)) or self.breaks.shape != (rows,):
+        n = len(self.symbols)
+        if self.prices.shape != (rows, n) or self.breaks.shape != (rows,) or self.change.is_log.shape != (n,):
             raise ValueError(f"shapes do not fit: {rows} times, prices {self.prices.shape}")
         if not set(self.targets) <= set(self.symbols):
             raise ValueError("targets must be among the symbols")
@@ -62,7 +64,8 @@ class TrainingSet:
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file without pickle."""
-        path.write_bytes(arrays.pack({name: np.asarray(getattr(self, name)) for name in _FIELDS}))
+        fields = {name: np.asarray(getattr(self, name)) for name in _FIELDS}
+        path.write_bytes(arrays.pack({**fields, "is_log": self.change.is_log}))
 
     @classmethod
     def load(cls, path: Path) -> "TrainingSet":
@@ -72,7 +75,7 @@ class TrainingSet:
             return cls(
                 tuple(found["symbols"].astype(str).tolist()),
                 tuple(found["targets"].astype(str).tolist()),
-                Change(str(found["change"])),
+                Levels(found["is_log"].astype(np.bool_)),
                 int(found["step"]),
                 found["times"].astype(np.int64),
                 found["breaks"].astype(np.bool_),
@@ -92,12 +95,13 @@ class TrainingSet:
             )
         if not targets:
             raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
-        return TrainingSet(symbols, targets, self.change, self.step, self.times, self.breaks, self.prices[:, priced])
+        change, prices = self.change.take(priced), self.prices[:, priced]
+        return TrainingSet(symbols, targets, change, self.step, self.times, self.breaks, prices)
 
-    def rows(self, symbols: Sequence[str] | None = None) -> Iterator[Row]:
+    def rows(self, symbols: Sequence[str] | None = None, change: Levels | None = None) -> Iterator[Row]:
         """Yield the rows of the grid, blank ones where steps are missing, with the prices of `symbols`.
 
-        A symbol that the set does not have is blank.
+        A symbol that the set does not have is blank, and so is a price that `change` cannot use.
         """
         wanted = self.symbols if symbols is None else tuple(symbols)
         prices = np.full((len(self), len(wanted)), np.nan)
@@ -106,7 +110,7 @@ class TrainingSet:
             if name in position:
                 prices[:, column] = self.prices[:, position[name]]
         buffer = TickBuffer(max(1, len(self)), len(wanted))
-        buffer.prepend(self.times, self.breaks, prices)
+        buffer.prepend(self.times, self.breaks, prices if change is None else change.usable(prices))
         return buffer.rows(self.step)
 
     def columns(self) -> npt.NDArray[np.intp]:
@@ -130,7 +134,7 @@ class TrainingSet:
         return Replay(x, y, mask)
 
 
-_FIELDS = ("symbols", "targets", "change", "step", "times", "breaks", "prices")
+_FIELDS = ("symbols", "targets", "step", "times", "breaks", "prices")
 
 
 def _targets(level: Floats, scale: Floats, own: Bools) -> tuple[npt.NDArray[np.float32], Bools]:

@@ -72,7 +72,7 @@ def _manifest(history: TrainingSet, network: NetworkSpec, fit: FitSpec) -> Manif
     return Manifest(
         symbols=history.symbols,
         targets=history.targets,
-        change=history.change,
+        change=history.change.changes,
         step=history.step,
         features=Features.NAMES,
         network=network,
@@ -96,9 +96,9 @@ def _warm_start(incumbent: Artifact | None, manifest: Manifest) -> Weights | Non
     """The incumbent's weights where they mean the same in the new network, else None."""
     if incumbent is None:
         return None
-    same: Sequence[str] = ["network", "features", "change"]
+    same: Sequence[str] = ["network", "features"]
     if manifest.network.mode == "joint":
-        same = [*same, "symbols", "targets"]  # a joint network's weights belong to places in the vector
+        same = [*same, "symbols", "targets", "change"]  # a joint network's weights belong to places in the vector
     if any(getattr(incumbent.manifest, name) != getattr(manifest, name) for name in same):
         return None
     return incumbent.weights

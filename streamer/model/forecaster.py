@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from streamer.core.features import Features, State
 from streamer.core.grid import Floats, Row
+from streamer.core.levels import Levels
 from streamer.errors import ArtifactError
 from streamer.model.artifact import Artifact
 from streamer.model.manifest import Manifest
@@ -52,7 +53,7 @@ class LstmForecaster:
         runtime = StepRuntime(model, shape.rows)
         if (runtime.inputs, runtime.outputs) != (shape.inputs, shape.outputs):
             raise ArtifactError(f"model.tflite of model {manifest.id} does not fit its manifest: train it anew")
-        return cls(manifest, Features(manifest.change), runtime)
+        return cls(manifest, Features(Levels.starting(manifest.change)), runtime)
 
     @property
     def id(self) -> str:
@@ -68,6 +69,11 @@ class LstmForecaster:
     def targets(self) -> tuple[str, ...]:
         """Symbols that it forecasts, a subset of `symbols`."""
         return self.manifest.targets
+
+    @property
+    def change(self) -> Levels:
+        """What a change is of each of its `symbols`."""
+        return self.features.change
 
     @property
     def as_of(self) -> int:

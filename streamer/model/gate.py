@@ -10,6 +10,7 @@ import numpy as np
 
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats
+from streamer.core.levels import Levels
 from streamer.model.dataset import TrainingSet
 
 _PERFECT = 1e-6  # a ratio's lower bound: log 0 of one perfect symbol would decide for all others
@@ -75,20 +76,21 @@ def judge(
     started = time.perf_counter()
     last, actual = _cells(training_set, challenger.targets, from_row)
     counted = np.isfinite(last) & np.isfinite(actual)
+    own = training_set.change.take([training_set.symbols.index(target) for target in challenger.targets])
 
     def rmse(change: Floats) -> Floats:
-        predicted = training_set.change.apply(last, change)
+        predicted = own.apply(last, change)
         error = np.where(counted, predicted - actual, 0.0)
         result: Floats = np.sqrt((error * error).sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
         return result
 
+    def served(forecaster: Forecaster) -> Floats:
+        changes = served_changes(forecaster, training_set, challenger.targets)[from_row:-1]
+        return rmse(_levels(forecaster, challenger.targets, own).into(own, last, changes))
+
     flat = rmse(np.zeros(last.shape))
-    new = rmse(served_changes(challenger, training_set, challenger.targets)[from_row:-1])
-    old = (
-        rmse(served_changes(incumbent, training_set, challenger.targets)[from_row:-1])
-        if incumbent is not None
-        else None
-    )
+    new = served(challenger)
+    old = served(incumbent) if incumbent is not None else None
     scores = {
         name: SymbolScore(
             int(counted[:, column].sum()),
@@ -136,7 +138,7 @@ def _mean_ratio(pairs: list[tuple[float, float]]) -> float:
 
 
 def served_changes(forecaster: Forecaster, training_set: TrainingSet, targets: tuple[str, ...]) -> Floats:
-    """Changes of level as the forecaster would serve them, row by row from zero state, `(T, len(targets))`.
+    """Changes of its own levels as the forecaster would serve them, row by row from zero state, `(T, len(targets))`.
 
     Zero, as persistence has it, for a target that it does not forecast.
     """
@@ -145,12 +147,18 @@ def served_changes(forecaster: Forecaster, training_set: TrainingSet, targets: t
     chosen = [column[targets[index]] for index in known]
     state = forecaster.initial_state()
     changes = []
-    for row in training_set.rows(forecaster.symbols):
+    for row in training_set.rows(forecaster.symbols, forecaster.change):
         state, predicted = forecaster.step(state, row)
         change = np.zeros(len(targets))
         change[known] = predicted[0, chosen]
         changes.append(change)
     return np.array(changes)
+
+
+def _levels(forecaster: Forecaster, targets: tuple[str, ...], own: Levels) -> Levels:
+    """Levels of its changes of `targets`, `own` where it has none."""
+    known = [index for index, name in enumerate(targets) if name in forecaster.symbols]
+    return own.replaced(known, forecaster.change.take([forecaster.symbols.index(targets[index]) for index in known]))
 
 
 def _cells(training_set: TrainingSet, targets: tuple[str, ...], from_row: int) -> tuple[Floats, Floats]:

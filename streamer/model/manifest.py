@@ -42,14 +42,14 @@ class TrainingSpan:
 class Manifest:
     """Description of a model.
 
-    change, step (ms): of the feed. features: names of each symbol's features. gate: the gate's figures.
+    change: that of each symbol. step: ms. features: names of each symbol's features. gate: the gate's figures.
     environment: package versions and processor, as forecasts are equal bit for bit only on the same.
     files: size and hash by file name. id: see `model_id`.
     """
 
     symbols: tuple[str, ...]
     targets: tuple[str, ...]
-    change: Change
+    change: tuple[Change, ...]
     step: int
     features: tuple[str, ...]
     network: NetworkSpec
@@ -149,7 +149,7 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "symbols": _names(body["symbols"]),
         "targets": _names(body["targets"]),
         "features": _names(body["features"]),
-        "change": Change(body["change"]),
+        "change": _changes(body),
         "step": _integer(body["step"]),
         "network": NetworkSpec(body["network"]["mode"], layers),
         "fit": FitSpec(**body["fit"]),
@@ -158,6 +158,13 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "environment": dict(body["environment"].items()),
         "files": {name: FileEntry(**entry) for name, entry in body["files"].items()},
     }
+
+
+def _changes(body: dict[str, Any]) -> tuple[Change, ...]:
+    changes = tuple(Change(name) for name in _names(body["change"]))
+    if len(changes) != len(body["symbols"]) or Change.AUTO in changes:
+        raise ValueError("change must say what it is of each symbol")
+    return changes
 
 
 def _integer(value: Any) -> int:

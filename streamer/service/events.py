@@ -127,15 +127,15 @@ class Events:
 def training_set(stream: Stream) -> TrainingSet:
     """A copy of what a stream's engine holds to learn from."""
     engine, history = stream.engine, stream.engine.history
-    targets = engine.settings.targets
+    targets, prices = engine.settings.targets, history.prices.copy()
     return TrainingSet(
         symbols=engine.symbols,
         targets=tuple(s for s in engine.symbols if not targets or s in targets),
-        change=engine.settings.change,
+        change=engine.market.levels.seeing(prices),  # read back after a restart, it may hold what the engine never saw
         step=engine.settings.step,
         times=history.times.copy(),
         breaks=history.breaks.copy(),
-        prices=history.prices.copy(),
+        prices=prices,
     )
 
 

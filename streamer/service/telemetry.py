@@ -67,6 +67,8 @@ class Telemetry:
         """Show the streams of a partition that begins to serve."""
         for stream in partition.streams.values():
             self._watch(stream)
+            if stream.engine.switched:
+                _say_switched(stream.name, stream.engine.switched)
         streams = len(partition.streams)
         log.info("partition serves", partition=partition.name, streams=streams, seconds=round(seconds, 3))
 
@@ -131,6 +133,8 @@ class Telemetry:
             metrics.session_breaks.labels(stream).inc()
         if step.spacing is not None:
             log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
+        if step.switched:
+            _say_switched(stream, step.switched)
 
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
@@ -138,3 +142,9 @@ class Telemetry:
         metrics.last_forecast_timestamp.labels(stream.name).set(time.time())
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
+
+
+def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:
+    log.warning(
+        "prices are not all positive, the changes of these symbols are differences", stream=stream, symbols=symbols
+    )

@@ -33,9 +33,9 @@ class Feed(Section):
     )
     symbols: Symbols = Field(default=(), description="Symbols to read; empty: taken from the first ticks.")
     targets: Symbols = Field(default=(), description="Symbols to forecast; empty: all.")
-    change: Literal["log_return", "difference"] = Field(
-        default="log_return",
-        description="What is forecast: log returns (of prices above zero) or plain differences.",
+    change: Literal["auto", "log_return", "difference"] = Field(
+        default="auto",
+        description="What is forecast: log returns (of prices above zero), plain differences, or what fits the symbol.",
     )
     window: int = Field(
         default=100, ge=2, le=10_000, description="Ticks in the ring, and before a model's first forecast."

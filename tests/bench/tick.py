@@ -65,7 +65,8 @@ def _untrained() -> LstmForecaster:
     shape = spec.shape(len(SYMBOLS), len(SYMBOLS), len(Features.NAMES))
     model = export(spec, shape, network.get_weights(network.window_model(spec, shape)))
     span = TrainingSpan(0, 0, 1)
-    manifest = Manifest(SYMBOLS, SYMBOLS, Change.LOG_RETURN, 60_000, Features.NAMES, spec, FitSpec(), span, {}, {})
+    change = (Change.LOG_RETURN,) * len(SYMBOLS)
+    manifest = Manifest(SYMBOLS, SYMBOLS, change, 60_000, Features.NAMES, spec, FitSpec(), span, {}, {})
     return LstmForecaster.untrained(manifest, model)
 
 

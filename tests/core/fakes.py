@@ -11,7 +11,7 @@ from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.features import Features, State
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change
+from streamer.core.levels import Levels
 from streamer.errors import ArtifactError
 
 UNITS = 4
@@ -28,8 +28,8 @@ class FakeForecaster:
     id: str
     symbols: tuple[str, ...]
     targets: tuple[str, ...]
+    change: Levels
     as_of: int = -1
-    change: Change = Change.LOG_RETURN
     trained: State = field(default_factory=dict)
 
     @cached_property
@@ -73,13 +73,9 @@ def fake(
     targets: Sequence[str] | None = None,
 ) -> FakeForecaster:
     """A forecaster trained on all that `engine` holds now."""
-    untrained = FakeForecaster(
-        model_id,
-        tuple(symbols),
-        tuple(symbols if targets is None else targets),
-        change=engine.settings.change,
-    )
     columns = [engine.symbols.index(symbol) for symbol in symbols]
+    change = engine.market.levels.take(columns)
+    untrained = FakeForecaster(model_id, tuple(symbols), tuple(symbols if targets is None else targets), change)
     return untrained.trained_on(engine.history, columns, engine.settings.step)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
+from streamer.core.levels import Change
 from streamer.core.outcome import Forecast, Step, Swap
 from streamer.core.tick import Tick
 
@@ -19,6 +20,7 @@ START = 1_000_000
 
 SMALL = EngineSettings(
     step=STEP,
+    change=Change.LOG_RETURN,
     window=5,
     max_gap=3,
     max_stale=4,

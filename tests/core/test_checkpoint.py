@@ -125,6 +125,7 @@ def test_a_shorter_interval_between_trainings_takes_effect_at_once() -> None:
         ("window", replace(SMALL, window=8)),
         ("step", replace(SMALL, step=2 * STEP)),
         ("change", replace(SMALL, change=Change.DIFFERENCE)),
+        ("change", replace(SMALL, change=Change.AUTO)),
         ("targets", replace(SMALL, targets=("A",))),
         ("symbols", replace(SMALL, symbols=("B", "A"))),
         ("coverage", replace(SMALL, coverage=0.5)),

@@ -37,6 +37,7 @@ CONFIGURATIONS = [
     replace(SMALL, symbols=("B", "A"), max_gap=0),
     replace(SMALL, targets=("B",), late_reset=2),
     replace(SMALL, change=Change.DIFFERENCE, symbols=("A", "B", "C"), targets=("A", "C")),
+    replace(SMALL, change=Change.AUTO),
 ]
 
 
@@ -251,8 +252,8 @@ def test_a_tick_on_which_the_model_fails_leaves_the_engine_as_it_was(extra: dict
             healthy.id,
             healthy.symbols,
             healthy.targets,
-            healthy.as_of,
             healthy.change,
+            healthy.as_of,
             healthy.trained,
             bad.time,
         ),
@@ -277,7 +278,7 @@ def test_after_a_failed_tick_the_next_one_goes_on_as_if_it_had_not_been_sent() -
         if failing:
             assert engine.serving is not None
             healthy = engine.serving
-            broken = FailingForecaster(model.id, model.symbols, model.targets, fails_at=ticks[10].time)
+            broken = FailingForecaster(model.id, model.symbols, model.targets, model.change, fails_at=ticks[10].time)
             engine.serving = replace(healthy, model=broken)
             with pytest.raises(ArithmeticError):
                 engine.process(ticks[10])

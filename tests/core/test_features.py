@@ -5,14 +5,14 @@ import pytest
 
 from streamer.core.features import CLIP, Features
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 
 NAN = np.nan
 
 
 def seen(prices: list[float], breaks: tuple[int, ...] = (0,), change: Change = Change.DIFFERENCE) -> Floats:
     """Features `(rows, 2)` of one symbol: scaled change and mask."""
-    features = Features(change)
+    features = Features(Levels.starting([change]))
     state, rows = features.initial(1), []
     for i, price in enumerate(prices):
         state, row = features.step(state, Row(i, np.array([price]), i in breaks))
@@ -61,7 +61,7 @@ def test_features_do_not_depend_on_the_unit_of_a_price(change: Change) -> None:
 
 
 def test_scale_is_the_volatility_known_at_the_row() -> None:
-    features = Features(Change.DIFFERENCE)
+    features = Features(Levels.starting([Change.DIFFERENCE] * 2))
     state = features.initial(2)
     for i, row in enumerate(([1.0, 10.0], [3.0, 10.0], [1.0, NAN])):
         state, _ = features.step(state, Row(i, np.array(row), is_break=i == 0))

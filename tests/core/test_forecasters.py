@@ -80,7 +80,7 @@ class GrowsItsState(FakeForecaster):
 )
 def test_a_forecaster_that_breaks_a_rule_is_found(broken: type[FakeForecaster]) -> None:
     good = trained()
-    model = broken(good.id, good.symbols, good.targets, good.as_of, good.change, good.trained)
+    model = broken(good.id, good.symbols, good.targets, good.change, good.as_of, good.trained)
 
     with pytest.raises(AssertionError):
         check_forecaster(model)

@@ -85,7 +85,7 @@ async def test_on_your_own_kafka_as_the_readme_says(
 
     check, feed, serve = commands(BLOCKS[1])
     tail, metrics, ready = commands(BLOCKS[2])
-    assert "log_return" in run(check)
+    assert "change: auto" in run(check)
     run(feed)
     daemon = await asyncio.create_subprocess_exec(*serve.split(), cwd=tmp_path, env=environment)
     try:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from streamer.core.features import Features
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.manifest import Manifest, TrainingSpan
@@ -37,7 +37,8 @@ def training_set(prices: Floats, symbols: tuple[str, ...] = (), targets: tuple[s
     names = symbols or tuple(chr(ord("A") + column) for column in range(prices.shape[1]))
     times = STEP * np.arange(1, len(prices) + 1)
     breaks = np.arange(len(prices)) == 0
-    return TrainingSet(names, targets or names, Change.LOG_RETURN, STEP, times, breaks, prices)
+    change = Levels.starting([Change.AUTO] * len(names)).seeing(prices)
+    return TrainingSet(names, targets or names, change, STEP, times, breaks, prices)
 
 
 def manifest(
@@ -48,9 +49,8 @@ def manifest(
     """A manifest of a model that was trained on nothing."""
     spec = network if network is not None else NetworkSpec(layers=(LayerSpec(4),))
     span = TrainingSpan(STEP, 100 * STEP, 100)
-    return Manifest(
-        symbols, targets, Change.LOG_RETURN, STEP, Features.NAMES, spec, FitSpec(), span, {}, {"machine": "x"}
-    )
+    change = (Change.LOG_RETURN,) * len(symbols)
+    return Manifest(symbols, targets, change, STEP, Features.NAMES, spec, FitSpec(), span, {}, {"machine": "x"})
 
 
 def artifact(as_of: int = 100 * STEP, seed: int = 0) -> Artifact:

@@ -134,6 +134,10 @@ def test_a_manifest_that_describes_another_model_is_refused(folder: Path) -> Non
         lambda body: body["span"].update(last="late"),
         lambda body: body["span"].update(last=10**30),
         lambda body: body.update(step=None),
+        lambda body: body.update(change="log_return"),
+        lambda body: body.update(change=["log_return"]),
+        lambda body: body.update(change=["log_return", "auto"]),
+        lambda body: body.update(change=["log_return", "ratio"]),
     ],
 )
 def test_a_manifest_of_the_wrong_form_is_refused(folder: Path, change: Callable[[Any], object]) -> None:

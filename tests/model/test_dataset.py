@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from streamer.core.features import Features
-from streamer.core.levels import Change
+from streamer.core.levels import Levels
 from streamer.errors import TrainingError
 from streamer.model.dataset import TARGET_CLIP, Replay, TrainingSet
 from tests.model.helpers import STEP, training_set, walk
@@ -19,11 +19,12 @@ def replay(history: TrainingSet) -> Replay:
 
 def test_a_set_is_read_as_it_was_saved(tmp_path: Path) -> None:
     prices = walk(120, symbols=3)
-    prices[5, 1] = NAN
+    prices[5:7, 1] = NAN, -1.0
     saved = training_set(prices, symbols=("A", "ü/\n", "C"), targets=("C", "A"))
     saved.save(tmp_path / "set.npz")
     loaded = TrainingSet.load(tmp_path / "set.npz")
-    assert (loaded.symbols, loaded.targets, loaded.change) == (saved.symbols, saved.targets, saved.change)
+    assert (loaded.symbols, loaded.targets) == (saved.symbols, saved.targets)
+    assert loaded.change.changes == saved.change.changes == ("log_return", "difference", "log_return")
     assert loaded.step == saved.step
     for name in ("times", "breaks", "prices"):
         assert getattr(loaded, name).tobytes() == getattr(saved, name).tobytes()
@@ -45,7 +46,7 @@ def test_a_pickle_in_a_set_is_refused(tmp_path: Path) -> None:
 def test_a_target_is_the_next_change_over_the_scale_known_before() -> None:
     history = training_set(walk(60))
     replayed = replay(history)
-    features = Features(Change.LOG_RETURN)
+    features = Features(history.change)
     state = features.initial(2)
     for row in list(history.rows())[:31]:
         state, _ = features.step(state, row)
@@ -125,6 +126,24 @@ def test_targets_without_any_price_are_refused() -> None:
     prices[:, 1] = NAN
     with pytest.raises(TrainingError, match=r"no target has a price in 120 rows"):
         training_set(prices, targets=("B",)).usable()
+
+
+def test_a_price_that_is_not_positive_is_learned_from_as_a_difference() -> None:
+    prices = walk(60)
+    prices[:, 1] -= 100.0
+    assert prices[:, 1].min() < 0.0
+    history = training_set(prices)
+    replayed = replay(history)
+    assert replayed.mask[2:-1].all()
+    assert np.isfinite(replayed.x).all()
+    shifted = replay(replace(history, prices=prices + np.array([0.0, 100.0])))
+    np.testing.assert_allclose(replayed.y, shifted.y, rtol=1e-3, atol=1e-6)
+
+
+def test_a_price_that_a_reader_of_log_returns_cannot_use_is_blank_to_it() -> None:
+    history = training_set(np.array([[1.0, 2.0], [0.0, -2.0]]))
+    logs = Levels(np.array([True, False]))
+    assert [np.isnan(row.prices).tolist() for row in history.rows(("A", "B"), logs)] == [[False, False], [True, False]]
 
 
 def test_a_symbol_that_the_set_lacks_is_blank_in_its_rows() -> None:

@@ -136,6 +136,20 @@ def test_a_champion_of_another_network_or_of_other_symbols_is_no_start(
         assert beside.result.report.symbols["C"].incumbent is not None
 
 
+def test_prices_that_are_not_positive_are_learned_as_differences(learned: Fitted, tmp_path: Path) -> None:
+    """And the champion of log returns, to which they are blank, is judged by those that it can read."""
+    history = training_set(sawtooth(500) - [0.0, 4.0])
+    shifted = run(history, tmp_path / "shifted", network=NETWORK, spec=DEFAULT, incumbent=learned.model)
+
+    assert learned.model.manifest.change == ("log_return", "log_return")
+    assert shifted.model.manifest.change == ("log_return", "difference")
+    assert shifted.result.promoted
+    score = shifted.result.report.symbols["B"]
+    assert score.challenger < 0.1 * score.persistence
+    assert score.incumbent is not None
+    assert score.challenger < 0.2 * score.incumbent
+
+
 def test_a_rejected_challenger_is_written_with_its_figures(learned: Fitted, tmp_path: Path) -> None:
     """Whoever asked decides what to store."""
     worse = run(

@@ -5,7 +5,7 @@ import pytest
 
 from streamer.core.features import Features
 from streamer.core.grid import Row
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 from streamer.errors import ArtifactError
 from streamer.model.artifact import Artifact
 from streamer.model.export import export
@@ -80,7 +80,7 @@ def test_changes_are_outputs_times_the_scale_of_their_target(joint: Artifact) ->
     model = LstmForecaster.from_artifact(joint)
     row = rows(walk(2, symbols=3))[1]
     state = model.trained_state()
-    features = Features(Change.LOG_RETURN)
+    features = Features(Levels.starting([Change.LOG_RETURN] * 3))
     seen, x = features.step({name: state[f"features.{name}"] for name in features.initial(3)}, row)
     y, _ = StepRuntime(joint.model, rows=1).step(x.reshape(1, -1).astype(np.float32), state)
     _, changes = model.step(state, row)

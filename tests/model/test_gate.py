@@ -7,11 +7,15 @@ import pytest
 from streamer.core.features import State
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats, Row
+from streamer.core.levels import Levels
 from streamer.model.dataset import TrainingSet
 from streamer.model.gate import SymbolScore, judge, verdict
 from tests.model.helpers import STEP, training_set, walk
 
 NAN = float("nan")
+
+
+LOGS = Levels(np.array([True, True]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,7 @@ class Scripted:
     targets: tuple[str, ...] = ("A", "B")
     id: str = "scripted"
     as_of: int = 0
+    change: Levels = LOGS
 
     def initial_state(self) -> State:
         return {"rows": np.zeros(1, np.int64)}
@@ -159,3 +164,29 @@ def test_rows_before_the_gate_slice_do_not_matter() -> None:
     changes[:150] = 5.0
     assert judge(Scripted(changes), None, HISTORY, 150, 0.0).ratio == pytest.approx(1e-6)
     assert HISTORY.times[150] == 151 * STEP
+
+
+def test_an_incumbent_of_log_returns_is_judged_where_the_history_has_differences() -> None:
+    """What it cannot read is blank to it, and from such a price it forecasts what persistence does."""
+    prices = walk(200)
+    prices[170:180, 1] -= 150.0
+    history = training_set(prices)
+    assert history.change.changes == ("log_return", "difference")
+    moves = np.diff(prices[:, 1], append=0.0)
+    share = np.log1p(0.5 * moves / np.where(prices[:, 1] > 0.0, prices[:, 1], np.inf))
+    incumbent = ReadsLogs(np.stack([np.zeros(200), np.where(prices[:, 1] > 0.0, share, 9.0)], axis=1))
+
+    report = judge(Scripted(np.zeros((200, 2)), change=history.change), incumbent, history, 150, 0.0)
+
+    known = np.where(prices[150:-1, 1] > 0.0, 0.5, 1.0)
+    expected = np.sqrt(np.square(known * moves[150:-1]).mean())
+    assert report.symbols["B"].incumbent == pytest.approx(expected)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadsLogs(Scripted):
+    """Takes log returns of all it reads, as their features do."""
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        assert not (row.prices <= 0.0).any()
+        return super().step(state, row)

@@ -1,0 +1,68 @@
+"""What the log says of the streams."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from streamer.codec import DecodeLimits
+from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.levels import Change
+from streamer.core.outcome import Step
+from streamer.core.tick import Tick
+from streamer.service.metrics import Metrics
+from streamer.service.partition import Batch, Partition, PartitionSettings, Stream
+from streamer.service.telemetry import Telemetry
+
+SETTINGS = EngineSettings(symbols=("A", "B"))
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry(Metrics(CollectorRegistry()))
+
+
+def partition(stream: Stream) -> Partition:
+    settings = PartitionSettings(SETTINGS, DecodeLimits(1, 1, 1), 1, 1, 1, "forecasts", "dead-letters", "state", "me")
+
+    def load(stream: str, model_id: str) -> object:
+        raise AssertionError(f"{stream} has no model {model_id}")
+
+    return Partition("prices", 0, settings, load, streams={stream.name: stream})  # type: ignore[arg-type]
+
+
+def fed(prices: Sequence[float], settings: EngineSettings = SETTINGS) -> tuple[Stream, list[Step]]:
+    """A stream that has seen `prices` of B, and what came of each."""
+    engine = ForecastEngine(settings)
+    steps = [engine.process(Tick(60_000 * i, {"A": 1.0, "B": price})) for i, price in enumerate(prices)]
+    return Stream("s", engine), steps
+
+
+def said(logs: Sequence[Mapping[str, object]]) -> list[object]:
+    return [entry["symbols"] for entry in logs if "not all positive" in str(entry["event"])]
+
+
+def test_a_symbol_whose_changes_become_differences_is_said_once(telemetry: Telemetry) -> None:
+    stream, steps = fed([1.0, -1.0, 1.0, -2.0])
+    batch = Batch(4, steps=[(stream, step) for step in steps])
+    with capture_logs() as logs:
+        telemetry.committed(partition(stream), batch, [], 0.0, None)
+    assert said(logs) == [("B",)]
+
+
+def test_it_is_said_again_by_the_next_process(telemetry: Telemetry) -> None:
+    stream, _ = fed([1.0, -1.0, 1.0])
+    with capture_logs() as logs:
+        telemetry.restored(partition(stream), 0.1)
+    assert said(logs) == [("B",)]
+
+
+@pytest.mark.parametrize("change", [Change.LOG_RETURN, Change.DIFFERENCE])
+def test_what_the_settings_ask_for_is_not_said(change: Change, telemetry: Telemetry) -> None:
+    stream, steps = fed([1.0, -1.0, 1.0], replace(SETTINGS, change=change))
+    with capture_logs() as logs:
+        telemetry.committed(partition(stream), Batch(3, steps=[(stream, step) for step in steps]), [], 0.0, None)
+        telemetry.restored(partition(stream), 0.1)
+    assert said(logs) == []
