@@ -168,7 +168,7 @@ class ForecastEngine:
         row = Row(placement.time, prices, placement.is_break)
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
         scores, calibration = self._score(row)
-        market = self.market.after(row, missing)
+        market = self.market.seeing(prices).after(row, missing)
         serving, changes = self._run_model(previous, row, market)
         pending = self._predict(row.time, market, calibration, changes)
         forecast = self._publish(row.time, pending, market)

@@ -39,15 +39,22 @@ class Market:
             self.levels.widened(levels),
         )
 
-    def after(self, row: Row, missing: int) -> "Market":
-        """Take in `row`, before which `missing` steps had none.
+    def seeing(self, prices: Floats) -> "Market":
+        """The same in the levels that `prices` ask for: differences for a symbol of which one is not positive.
 
-        A first price that is not positive makes the changes of its symbol differences from then on.
+        Its volatility becomes that of differences at its last price. So such a price meets a scale, which it can raise
+        no more than any other bad print can.
         """
-        levels = self.levels.seeing(row.prices)
-        if levels is not self.levels:
-            return self._switched(levels).after(row, missing)
-        moved = levels.between(self.last, row.prices)
+        levels = self.levels.seeing(prices)
+        if levels is self.levels:
+            return self
+        switched = self.levels.is_log & ~levels.is_log & np.isfinite(self.last)
+        variance = np.where(switched, self.variance * self.last * self.last, self.variance)
+        return replace(self, variance=variance, levels=levels)
+
+    def after(self, row: Row, missing: int) -> "Market":
+        """Take in `row`, whose prices the levels can use, and before which `missing` steps had none."""
+        moved = self.levels.between(self.last, row.prices)
         known = np.isfinite(moved)
         if row.is_break:
             known = np.zeros_like(known)
@@ -60,17 +67,8 @@ class Market:
             np.where(blank, self.age + (missing + 1), 0.0),
             variance,
             weight,
-            levels,
+            self.levels,
         )
-
-    def _switched(self, levels: Levels) -> "Market":
-        """Under `levels`: the volatility of a log return becomes that of a difference at the last price.
-
-        So the first price that is not positive meets a scale, which it can raise no more than any bad print can.
-        """
-        switched = self.levels.is_log & ~levels.is_log & np.isfinite(self.last)
-        variance = np.where(switched, self.variance * self.last * self.last, self.variance)
-        return replace(self, variance=variance, levels=levels)
 
     def sigma(self) -> Floats:
         """Standard deviation of one change, `(n_symbols,)`."""
