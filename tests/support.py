@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 CHECKOUT = Path(__file__).parent.parent
+SHARED_DATA = CHECKOUT.parent / "shared" / "data"
+"""Real prices, which are not ours to redistribute: beside the checkout where they are at all."""
 
 IsolationLevel = Literal["read_committed", "read_uncommitted"]
 
@@ -103,6 +106,14 @@ class KafkaBroker:
         if done.returncode != 0:
             raise AssertionError(f"scripts/kafka {command} exited with {done.returncode}:\n{done.stderr}")
         return done.stdout
+
+
+def shared_data(name: str) -> Path:
+    """The file `name` of `SHARED_DATA`; the test that asks is skipped where it is absent."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"{name} is not among ../shared/data")
+    return path
 
 
 async def read_all(bootstrap: str, topic: str, isolation: IsolationLevel = "read_committed") -> list[Any]:
