@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.e2e.conftest import Topics
-from tests.e2e.feeding import MINUTE, START, Feed, sawtooth
+from tests.e2e.feeding import MINUTE, START, Feed, sawtooth, tick
 from tests.e2e.harness import Samples, Service, until
 from tests.support import eventually
 
@@ -64,6 +64,52 @@ async def test_models_come_and_go_beside_the_ticks(bootstrap: str, topics: Topic
         assert scrape.total("streamer_ticks_total", status="forecast") == len(feed.sent)
         assert scrape.total("streamer_retrains_total") == 2
         assert await service.terminate() == 0
+
+
+async def test_prices_that_fall_below_zero_are_served_by_the_next_model(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """The log names the symbol, a training is due at once, and its model takes differences."""
+    prices = await topics.create("prices")
+    service = Service(bootstrap, tmp_path, prices, retrain={"first": 300, "every": 100_000})
+    feed, positive = Feed(bootstrap, prices), sawtooth(900)
+    vectors = [json.loads(message.value or b"")["prices"] for message in positive]
+    messages = [tick(row, {"a": each["a"], "b": each["b"] - 2.0}) for row, each in enumerate(vectors)]
+    await feed.send(positive[:300])
+    async with service:
+        first = (await service.logged("model serves"))["model"]
+        await feed.send(messages[300:600])
+        switched = await service.logged("prices are not all positive, the changes of these symbols are differences")
+        assert switched["symbols"] == ["b"]
+        await retrains(service, "promoted", 2)
+        await until_swapped(service, 2)
+        await feed.send(messages[600:])
+        await service.caught_up(len(messages))
+        published = await service.published()
+        reasons = [event["reason"] for event in service.events("training")]
+        assert await service.terminate() == 0
+    assert reasons == ["schedule", "switched_to_differences"]
+    second = service.swaps(f"{prices}-0")[1]["model"]
+    changes = [changes_of(service, prices, model) for model in (first, second)]
+    assert changes == [["log_return", "log_return"], ["log_return", "difference"]]
+    errors, flat = 0.0, 0.0
+    for value, after in zip(published.values()[600:-1], vectors[601:], strict=True):
+        assert value["model"] == second
+        errors += (value["yhat"]["b"] - after["b"] + 2.0) ** 2
+        flat += (value["last"]["b"] - after["b"] + 2.0) ** 2
+    assert errors < 0.5 * flat
+
+
+async def until_swapped(service: Service, count: int) -> None:
+    """Wait until so many models have begun to serve."""
+    await eventually(lambda: len(service.events("model serves")) >= count)
+
+
+def changes_of(service: Service, prices: str, model: str) -> list[str]:
+    """What the stored model's manifest says that it learned, by symbol."""
+    manifest = Path(service.settings["models"]["url"]) / f"{prices}-0" / model / "manifest.json"
+    changes: list[str] = json.loads(manifest.read_text())["change"]
+    return changes
 
 
 async def the_trainer_steps_back(service: Service) -> None:
