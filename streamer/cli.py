@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from streamer import __version__
-from streamer.commands import check_config, demo, feed, run, tail, train
+from streamer.commands import backtest, check_config, demo, feed, run, tail, train
 from streamer.errors import ExitCode, StreamerError
 
-_COMMANDS = (run, check_config, demo, feed, tail, train)
+_COMMANDS = (run, check_config, demo, backtest, feed, tail, train)
 
 _EPILOG = """\
 examples:
@@ -17,6 +17,7 @@ examples:
   streamer check-config config/streamer.yaml show the effective settings
   streamer run -c config/streamer.yaml       serve forecasts from your Kafka
   streamer tail -c config/streamer.yaml      watch them
+  streamer backtest prices.csv -o result     what would they have been worth?
 
 exit codes: 0 stopped as asked; 1 failed, a restart may help; 2 wrong usage; 3 a configuration or start-up that a
 restart cannot mend.

@@ -14,28 +14,64 @@ from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 
 
-def read_prices(path: Path) -> pd.DataFrame:
+def read_prices(path: Path, symbols: Sequence[str] = ()) -> pd.DataFrame:
     """Prices by symbol, indexed by UTC time, blanks NaN. UsageError where the file is no such table.
 
-    CSV or Parquet: first column the time (ISO-8601; without a zone it is UTC), then one column per symbol.
+    CSV or Parquet: first column (or Parquet index) the time, then one column per symbol. symbols: columns to take,
+    in this order; empty: all.
     """
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    if table.shape[1] < 2:
-        raise UsageError(f"{path}: expected a time column and at least one column of prices")
-    times, prices = table.iloc[:, 0], table.iloc[:, 1:]
+    return price_table(table, symbols, str(path))
+
+
+def price_table(table: pd.DataFrame, symbols: Sequence[str], name: str) -> pd.DataFrame:
+    """The prices of a frame whose index or first column is the time; `name` stands for it in errors (UsageError).
+
+    Times: ISO-8601 (UTC without a zone), whole milliseconds since the epoch, or dates and times of pandas.
+    """
+    if not isinstance(table.index, pd.DatetimeIndex):
+        if table.shape[1] < 2:
+            raise UsageError(f"{name}: expected a time column and at least one column of prices")
+        table = table.set_index(table.columns[0])
     if not len(table):
-        raise UsageError(f"{path} has no rows")
-    foreign = [name for name in prices.columns if not pd.api.types.is_numeric_dtype(prices[name])]
+        raise UsageError(f"{name} has no rows")
+    prices = table.rename(columns=str)
+    missing = [symbol for symbol in symbols if symbol not in prices.columns]
+    if missing:
+        raise UsageError(f"{name} has no column {missing[0]!r}, which feed.symbols names")
+    prices = prices[list(symbols)] if symbols else prices
+    _require_numbers(prices, name)
+    return prices.astype(float).set_axis(_times(table.index, name), axis=0)
+
+
+def _require_numbers(prices: pd.DataFrame, name: str) -> None:
+    foreign = [column for column in prices.columns if not pd.api.types.is_numeric_dtype(prices[column])]
+    if len(foreign) == prices.shape[1]:
+        raise UsageError(f"{name}: no column of prices: none but the first is numeric")
     if foreign:
-        raise UsageError(f"{path}: column {foreign[0]!r} is not numeric")
+        raise UsageError(
+            f"{name}: column {foreign[0]!r} is not numeric: take it out, or list the others as feed.symbols"
+        )
+    twice = prices.columns[prices.columns.duplicated()]
+    if len(twice):
+        raise UsageError(f"{name}: the column {twice[0]!r} stands twice: rename one")
+
+
+def _times(values: pd.Index, name: str) -> pd.DatetimeIndex:
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601"))
+        if pd.api.types.is_integer_dtype(values):
+            times = pd.DatetimeIndex(pd.to_datetime(values, utc=True, unit="ms"))
+        else:
+            times = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601"))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{path}: column {table.columns[0]!r} holds no ISO-8601 times: {error}") from error
-    return prices.astype(float).set_axis(index, axis=0).rename(columns=str)
+        raise UsageError(f"{name}: column {values.name!r} holds no ISO-8601 times: {error}") from error
+    blank = np.flatnonzero(times.isna())
+    if len(blank):
+        raise UsageError(f"{name}: row {blank[0] + 1} has no time: take it out")
+    return times
 
 
 def milliseconds(index: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
@@ -43,12 +79,12 @@ def milliseconds(index: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
     return index.as_unit("ms").asi8
 
 
-def found_step(times: npt.NDArray[np.int64]) -> int:
-    """The spacing that most rows keep, ms."""
+def found_step(times: npt.NDArray[np.int64], name: str) -> int:
+    """The spacing that most rows keep, ms; UsageError, with the file's `name`, where there is none."""
     spacings, counts = np.unique(np.diff(times), return_counts=True)
     kept = spacings > 0
     if not kept.any():
-        raise UsageError("the rows have no step: at least two rising times are needed")
+        raise UsageError(f"{name}: the rows have no step: at least two rising times are needed")
     return int(spacings[kept][counts[kept].argmax()])
 
 

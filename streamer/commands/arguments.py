@@ -1,7 +1,9 @@
-"""Types of arguments that several commands take: what is out of range is wrong usage."""
+"""What several commands take: types of arguments (out of range is wrong usage), and settings without a broker."""
 
 import math
+import os
 from argparse import ArgumentTypeError
+from pathlib import Path
 
 
 def rate(text: str) -> float:
@@ -36,3 +38,20 @@ def port(text: str) -> int:
     if value > 65535:
         raise ArgumentTypeError(f"found {text}, expected a port up to 65535")
     return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, both left out."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ArgumentTypeError(f"found {text!r}, expected a number between 0 and 1")
+    return value
+
+
+def broker_unless_given(config: Path | None) -> dict[str, str]:
+    """Overrides for a command that needs no broker, so that it works without a configuration."""
+    given = config is not None or "STREAMER_KAFKA__BOOTSTRAP_SERVERS" in os.environ
+    return {} if given else {"kafka.bootstrap_servers": "127.0.0.1:9092"}

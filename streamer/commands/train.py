@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamer.errors import ExitCode, UsageError
+from streamer.commands.arguments import broker_unless_given
+from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
     from streamer.core.levels import Change
@@ -44,6 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")
+    parser.add_argument("--attached", action="store_true", help="end when stdin ends")
     parser.add_argument("--memory-limit", type=int, metavar="BYTES", help="data memory (default: retrain.memory_limit)")
     parser.set_defaults(handler=handle)
 
@@ -52,12 +54,15 @@ def handle(arguments: argparse.Namespace) -> int:
     """Train; exit code 0 whether promoted or rejected, as both are answers."""
     from streamer.config import load
 
-    # A training needs no broker, so a configuration without one will do.
-    settings = load(arguments.config, os.environ, _broker_unless_given(arguments.config))
+    settings = load(arguments.config, os.environ, broker_unless_given(arguments.config))
     if arguments.background:
         from streamer.model.process import background
 
         background(arguments.memory_limit or settings.retrain.memory_limit)
+    elif arguments.attached:
+        from streamer.model.process import end_with_parent
+
+        end_with_parent()
     history = _history(arguments.data, settings)
     result = _fit(arguments, settings, history)
     if arguments.json:
@@ -65,11 +70,6 @@ def handle(arguments: argparse.Namespace) -> int:
     else:
         _show(result, arguments.output)
     return ExitCode.STOPPED
-
-
-def _broker_unless_given(config: Path | None) -> dict[str, str]:
-    given = config is not None or "STREAMER_KAFKA__BOOTSTRAP_SERVERS" in os.environ
-    return {} if given else {"kafka.bootstrap_servers": "127.0.0.1:9092"}
 
 
 def _history(path: Path, settings: "Settings") -> "TrainingSet":
@@ -84,13 +84,8 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     from streamer.service.wiring import engine_settings
 
     engine = engine_settings(settings)
-    prices = read_prices(path)
-    if engine.symbols:
-        missing = [symbol for symbol in engine.symbols if symbol not in prices.columns]
-        if missing:
-            raise UsageError(f"{path} has no column {missing[0]!r}, which feed.symbols names")
-        prices = prices[list(engine.symbols)]
-    step = found_step(milliseconds(prices.index))  # type: ignore[arg-type]  # read_prices gives a DatetimeIndex
+    prices = read_prices(path, engine.symbols)
+    step = found_step(milliseconds(prices.index), str(path))  # type: ignore[arg-type]  # a DatetimeIndex
     if step != engine.step:
         print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
     grid = replace(Grid(step), max_gap=engine.max_gap, late_reset=engine.late_reset)

@@ -1,5 +1,6 @@
 """What the engine asks of a model."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from streamer.core.features import State
@@ -46,3 +47,6 @@ class Forecaster(Protocol):
         Returns the new state and the predicted change of level to the next row, shape `(2, len(targets))`:
         as served, and by the bare network. Pure: neither `state` nor `row` is changed.
         """
+
+    def shares(self, state: State) -> Mapping[str, Floats]:
+        """Weight of each expert in what is served from `state`, by name, each `(len(targets),)`; empty: no experts."""

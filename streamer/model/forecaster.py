@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.core.features import Features, State
+from streamer.core.forecaster import LSTM
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.errors import ArtifactError
@@ -106,6 +107,10 @@ class LstmForecaster:
         changes = np.empty((2, len(scaled)))
         changes[:] = scaled * self.features.scale(seen)[self._columns]
         return _join(seen, network), changes
+
+    def shares(self, state: State) -> Mapping[str, Floats]:
+        """The network is the one expert."""
+        return {LSTM: np.ones(len(self.targets))}
 
     def _inputs(self, features: Floats) -> np.ndarray:
         pooled = self.manifest.network.mode == "pooled"

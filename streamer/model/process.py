@@ -13,16 +13,21 @@ _PR_SET_PDEATHSIG = 1
 def background(memory_limit: int) -> None:
     """Step back behind serving, within `memory_limit` bytes, and end with the parent.
 
-    On Linux: `SCHED_IDLE` (beside a fit at nice 19 a tick's p99 was 74 ms, beside one under SCHED_IDLE 29 ms), the
-    data limit (an address space limit kills TensorFlow's import), and the parent's death signal. Elsewhere what there
-    is of it; the end of stdin tells of the parent's death everywhere.
+    On Linux: `SCHED_IDLE` (beside a fit at nice 19 a tick's p99 was 74 ms, beside one under SCHED_IDLE 29 ms), and the
+    data limit (an address space limit kills TensorFlow's import). Elsewhere what there is of it.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
         os.nice(19)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Leave nothing running behind: on Linux by the parent's death signal, everywhere at the end of stdin."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
 
 

@@ -16,7 +16,7 @@ from streamer.core.outcome import Swap
 from streamer.errors import BrokerError, ConfigError
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
-from streamer.service import wiring
+from streamer.service import fitting, wiring
 from streamer.service.broker import Broker
 from streamer.service.events import Events
 from streamer.service.group import Group
@@ -203,5 +203,5 @@ class _Schedules(dict[str, list[Swap]]):
 
 
 def _trainer_settings(settings: Settings) -> TrainerSettings:
-    public = settings.model_copy(update={"http": settings.http.model_copy(update={"token": None, "token_file": None})})
-    return TrainerSettings(public.effective(), settings.retrain.time_limit, settings.retrain.memory_limit)
+    limits = settings.retrain
+    return TrainerSettings(fitting.configuration(settings), limits.time_limit, limits.memory_limit)

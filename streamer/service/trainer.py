@@ -6,11 +6,9 @@ way without serving noticing more than an outcome.
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -24,14 +22,13 @@ from streamer.errors import ArtifactError, TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
+from streamer.service import fitting
 from streamer.service.metrics import RetrainOutcome
 
 log = structlog.get_logger(__name__)
 
-_TAIL_LINES = 20  # of the trainer's stderr, for the log: the end says what went wrong
 _LINE_BYTES = 64 * 1024
 _KILL_GRACE = 5.0
-_FOLDER = "streamer-train-"
 _ABANDONED_SECONDS = 8 * 86_400  # no `retrain.time_limit` is so long, so nobody works there any more
 
 
@@ -109,7 +106,7 @@ class Trainer:
             return None
         history, champion = collected
         log.info("training", stream=job.stream, reason=job.reason, ticks=len(history), champion=champion)
-        with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+        with tempfile.TemporaryDirectory(prefix=fitting.FOLDER) as folder:
             result = await self._fit(Path(folder), job.stream, history, champion)
             if not result["promoted"]:
                 log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
@@ -121,69 +118,43 @@ class Trainer:
         return RetrainOutcome.PROMOTED
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
-        await asyncio.to_thread(history.save, folder / "history.npz")
-        (folder / "config.json").write_text(self._settings.config)
-        arguments = ["--config", str(folder / "config.json"), "--output", str(folder / "model")]
-        if champion is not None:
-            incumbent = await asyncio.to_thread(self._store.load, stream, champion)
-            await asyncio.to_thread(artifacts.write, incumbent, folder / "champion")
-            arguments += ["--champion", str(folder / "champion")]
-        arguments += ["--background", "--memory-limit", str(self._settings.memory_limit), "--json"]
-        return await self._child([str(folder / "history.npz"), *arguments])
+        incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
+        line = await asyncio.to_thread(fitting.command, folder, self._settings.config, history, incumbent)
+        return await self._child([*line, "--background", "--memory-limit", str(self._settings.memory_limit)])
 
-    async def _child(self, arguments: list[str]) -> dict[str, Any]:
+    async def _child(self, line: list[str]) -> dict[str, Any]:
         """Run `streamer train`; its last line on stdout is the result. TrainingError says what became of it."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "streamer", "train", *arguments),
+            *line,
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the daemon is gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
             start_new_session=True,  # a Ctrl-C at the terminal is the daemon's to answer
-            env=_child_environment(),
+            env=fitting.environment(),
         )
         try:
             async with asyncio.timeout(self._settings.time_limit):
-                last, errors, code = await asyncio.gather(
-                    _last_line(process.stdout), _tail(process.stderr), process.wait()
+                output, errors, code = await asyncio.gather(
+                    _tail(process.stdout), _tail(process.stderr), process.wait()
                 )
         except TimeoutError:
-            raise TrainingError(f"it took longer than retrain.time_limit, {self._settings.time_limit:g} s") from None
+            raise fitting.took_too_long(self._settings.time_limit) from None
         finally:
             await _end(process)
-        if code != 0:
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            raise TrainingError(f"the training process ended with {how}: {' | '.join(errors) or 'it said nothing'}")
-        try:
-            result: dict[str, Any] = json.loads(last)
-        except ValueError:
-            raise TrainingError(f"the training process gave no result but {last[:200]!r}") from None
-        return result
+        return fitting.result(code, output, errors)
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in ("ratio", "skill", "reason", "seconds") if name in result}
 
 
-def _child_environment() -> dict[str, str]:
-    """The daemon's environment less its settings, which the child is given whole, without secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("STREAMER_")}
-    # TensorFlow's autograph writes modules to the temporary folder; their bytecode would outlive them there.
-    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def _sweep() -> None:
     """Remove the folders of trainings whose daemon was killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{fitting.FOLDER}*"):
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(folder)
-
-
-async def _last_line(stream: asyncio.StreamReader | None) -> str:
-    lines = await _tail(stream)
-    return lines[-1] if lines else ""
 
 
 async def _tail(stream: asyncio.StreamReader | None) -> list[str]:
@@ -192,7 +163,7 @@ async def _tail(stream: asyncio.StreamReader | None) -> list[str]:
     tail = b""
     while chunk := await stream.read(_LINE_BYTES):
         tail = (tail + chunk)[-_LINE_BYTES:]
-    return [line.strip() for line in tail.decode(errors="replace").splitlines() if line.strip()][-_TAIL_LINES:]
+    return fitting.tail(tail)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -58,6 +58,10 @@ class FakeForecaster:
         bare = (hidden @ out) * features.scale(seen)[columns]
         return {**seen, "h0": hidden}, np.stack([0.5 * bare, bare])
 
+    def shares(self, state: State) -> Mapping[str, Floats]:
+        """It has no experts."""
+        return {}
+
     def trained_on(self, history: TickBuffer, columns: Sequence[int], step: int) -> "FakeForecaster":
         """The same weights with the state that replaying all of `history` leaves, as a trainer makes it."""
         state = self.initial_state()

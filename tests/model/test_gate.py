@@ -1,4 +1,5 @@
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +40,9 @@ class Scripted:
         index = int(state["rows"][0])
         served = self.changes[index]
         return {"rows": state["rows"] + 1}, np.stack([served, np.full(served.shape, 1e3)])
+
+    def shares(self, state: State) -> Mapping[str, Floats]:
+        return {}
 
 
 def truth(history: TrainingSet) -> Floats:
