@@ -1,11 +1,185 @@
-"""The report of a backtest: one HTML file that needs nothing else."""
+"""The report of a backtest: one HTML file that needs nothing else, neither network nor other files."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
 
-if TYPE_CHECKING:
-    from streamer.backtesting.result import Result
+import plotly.graph_objects as go
+import plotly.io
+from plotly.offline import get_plotlyjs
+
+from streamer import __version__
+from streamer.backtesting import figures
+from streamer.backtesting.result import Result
+from streamer.backtesting.scores import Column
+from streamer.core.forecaster import FORECASTERS, SERVED
+
+_PICTURED = 20  # targets with pictures: a browser gets slow with more; the table has all
+
+# The buttons are listed since plotly's own choice may have some that lead to its web site.
+_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d", "toImage"]],
+}
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { font-size: 1rem; margin: 1rem 0 0; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #e5e7eb; white-space: nowrap; }
+th:first-child, td:first-child, td.text, th.text { text-align: left; } td.text { white-space: normal; }
+.three { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 0.5rem; }
+.three > div { min-width: 0; } .note { color: #4b5563; max-width: 75ch; }
+"""
 
 
-def html(result: "Result") -> str:
-    """A page with the figures."""
-    return f"<!doctype html><meta charset='utf-8'><title>Backtest</title>{result.scores.to_html()}"
+def html(result: Result) -> str:
+    """The page."""
+    body = "\n".join(_sections(result))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Backtest</title>\n<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _sections(result: Result) -> Iterator[str]:
+    summary = result.summary
+    yield "<h1>Backtest</h1>"
+    yield _note(_overview(summary))
+    for notice in summary["notices"]:
+        yield _note(notice)
+    yield "<h2>Errors</h2>"
+    yield _note(
+        "RMSE in price units, all on the same cells. Persistence says “same as the last price”. "
+        "Skill is 1 - RMSE served / RMSE of persistence: above 0 is better than the last price."
+    )
+    yield _errors(result)
+    yield "<h2>Intervals</h2>"
+    yield _note(
+        f"Made to hold {result.coverage:.0%} of prices. The Winkler score is the width plus a fine for prices outside,"
+        " and lower is better. Beside it, the same calibration around the last price."
+    )
+    yield _intervals(result)
+    yield "<h2>Copycat check</h2>"
+    yield _note(
+        "Correlation of the predicted change with the change before it, and with the change that was to be predicted."
+        " A forecast that only repeats has the first and not the second."
+    )
+    yield _copycat(result)
+    yield "<h2>Models</h2>"
+    yield _models(result)
+    yield from _targets(result)
+    yield _note(f"streamer {escape(__version__)}")
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    ending = " Interrupted: the rows after that are missing." if summary["interrupted"] else ""
+    return (
+        f"{summary['forecast_rows']} rows forecast, {summary['first']} to {summary['last']}, one step of "
+        f"{summary['step_seconds']:g} s ahead, after {summary['history_rows']} rows of history. RMSE over that of the "
+        f"last price, geometric mean over symbols: {_number(summary['ratio'])}; prices inside their interval: "
+        f"{_number(summary['coverage'])}; interval score over the last price's: {_number(summary['winkler_ratio'])}."
+        f"{ending}"
+    )
+
+
+def _errors(result: Result) -> str:
+    others = [name for name in FORECASTERS if name != SERVED]
+    heads = ["symbol", "scored", "forecast, share", SERVED, *others, "skill"]
+    return _table(
+        heads,
+        (
+            (s.symbol, s.n, s.forecast_share, s.rmse[SERVED], *(s.rmse[o] for o in others), s.skill)
+            for s in result.by_symbol
+        ),
+    )
+
+
+def _intervals(result: Result) -> str:
+    names = [prefix + name for prefix in ("", "persistence_") for name in ("coverage", "width", "winkler")]
+    heads = ["symbol", *(name.replace("_", "'s ") for name in names)]
+    figures = result.summary["symbols"]
+    return _table(heads, ((symbol, *(each[name] for name in names)) for symbol, each in figures.items()))
+
+
+def _copycat(result: Result) -> str:
+    return _table(
+        ["symbol", "with the change before", "with the change to come"],
+        ((score.symbol, score.with_last, score.with_next) for score in result.by_symbol),
+    )
+
+
+def _models(result: Result) -> str:
+    """Trainings with their gate figures, and the span of forecasts that each model made."""
+    spans = ["first forecast for", "last forecast for", "rows"]
+    trainings, swaps = result.summary["models"], result.summary["swaps"]
+    if not trainings:
+        rows = ((swap["model"], swap["after"], *_span(result, swap["model"])) for swap in swaps)
+        return _table(["model", "swapped in after", *spans], rows)
+    names = ("model", "after", "ticks", "outcome", "ratio", "persistence_ratio")
+    heads = ("model", "trained up to", "ticks", "outcome", "RMSE / rival's", "RMSE / persistence's", *spans, "gate")
+    return _table(
+        heads,
+        ((*(each[name] for name in names), *_span(result, each["model"]), each["reason"]) for each in trainings),
+    )
+
+
+def _span(result: Result, model: str | None) -> tuple[str | None, str | None, int]:
+    """First and last target time that a model forecast, and how many rows."""
+    times = result.times[(result.models == model).to_numpy()]
+    if model is None or not len(times):
+        return None, None, 0
+    return f"{times[0]:%Y-%m-%d %H:%M:%S}", f"{times[-1]:%Y-%m-%d %H:%M:%S}", len(times)
+
+
+def _targets(result: Result) -> Iterator[str]:
+    """Each target's pictures."""
+    scored = [column for column in result.columns if column.scored.any()]
+    if len(scored) > _PICTURED:
+        yield _note(f"Pictures of the first {_PICTURED} of {len(scored)} targets follow; predicted.csv has all.")
+    for column in scored[:_PICTURED]:
+        yield f"<h2>{escape(column.symbol)}</h2>"
+        yield _picture(
+            "Predicted over true, the newest rows (drag to zoom, double click for all)", figures.prices(result, column)
+        )
+        yield '<div class="three">'
+        yield from _small(result, column)
+        yield "</div>"
+
+
+def _small(result: Result, column: Column) -> Iterator[str]:
+    yield _picture("Error against the last price (rising is better)", figures.error(result, column))
+    yield _picture("Coverage", figures.coverage(result, column))
+    weights = figures.experts(result, column)
+    if weights is not None:
+        yield _picture("Weights of the experts", weights)
+
+
+def _picture(title: str, figure: go.Figure) -> str:
+    div = plotly.io.to_html(figure, config=_CONFIG, include_plotlyjs=False, full_html=False)
+    return f"<div><h3>{escape(title)}</h3>{div}</div>"
+
+
+def _table(heads: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    lines = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{lines}\n</table></div>'
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return f'<td class="text">{escape(value)}</td>'
+    return f"<td>{_number(value)}</td>"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.5g}"
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -139,7 +140,8 @@ class Backtest:
         self.settings = self._engine_settings(settings)
         swaps, load = (models.swaps, models.load) if isinstance(models, Schedule) else (None, None)
         self.engine = ForecastEngine(self.settings, swaps, load)
-        self.baseline = ForecastEngine(self.settings, schedule=())  # persistence, with the same calibration around it
+        # Persistence with the same calibration around it; until a model serves, the engine itself is that.
+        self._baseline = None if swaps is None else ForecastEngine(self.settings)
         columns = np.array([rows.symbols.index(target) for target in rows.targets], np.intp)
         self.trail = Trail(self.split, len(rows), columns)
         self._champion: Artifact | None = None
@@ -177,9 +179,10 @@ class Backtest:
                 self._report(row + 1)
 
     def _step(self, row: int, tick: Tick) -> None:
-        promise = Promise.of(self.engine, self.baseline)
+        promise = Promise.of(self.engine, self._baseline or self.engine)
         step = self.engine.process(tick)
-        self.baseline.process(tick)
+        if self._baseline is not None:
+            self._baseline.process(tick)
         self._count(step)
         self._note_scheduled(row)
         self.trail.add(row, self.rows.grid_time(row), promise)
@@ -231,6 +234,8 @@ class Backtest:
             self._waiting = _Waiting(at, artifact, learning.load(artifact))
 
     def _swap(self, row: int, waiting: _Waiting) -> None:
+        if self._baseline is None:
+            self._baseline = deepcopy(self.engine)
         ready = self.engine.catch_up(waiting.model)
         ready.advance(self.settings.history)
         event = self.engine.swap(ready)
