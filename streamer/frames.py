@@ -23,7 +23,7 @@ def read_prices(path: Path, symbols: Sequence[str] = ()) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {_first_line(error)}") from error
     return price_table(table, symbols, str(path))
 
 
@@ -67,11 +67,16 @@ def _times(values: pd.Index, name: str) -> pd.DatetimeIndex:
         else:
             times = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601"))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{name}: column {values.name!r} holds no ISO-8601 times: {error}") from error
+        raise UsageError(f"{name}: column {values.name!r} holds no ISO-8601 times: {_first_line(error)}") from error
     blank = np.flatnonzero(times.isna())
     if len(blank):
         raise UsageError(f"{name}: row {blank[0] + 1} has no time: take it out")
     return times
+
+
+def _first_line(error: Exception) -> str:
+    """What pandas says; what it advises is for programmers."""
+    return str(error).partition("\n")[0]
 
 
 def milliseconds(index: pd.DatetimeIndex) -> npt.NDArray[np.int64]:

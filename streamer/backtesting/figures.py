@@ -15,6 +15,7 @@ _PICTURED = 2_000  # rows in the picture of prices, and
 _ZOOMED = 150  # of them at first: so few that the dashes are seen
 _POINTS = 600  # of any other line: more than a screen shows
 _ROLLING = 300  # cells of the coverage's window: its standard error is then 0.017
+_MARKED = 50  # swaps: more lines would hide the curve
 _EXPERTS = 8  # with a line of their own; the rest is one more
 
 _COLOURS = {SERVED: "#c2410c", "lstm": "#1d4ed8", "linear": "#15803d", PERSISTENCE: "#6b7280"}
@@ -45,7 +46,7 @@ def error(result: Result, column: Column) -> go.Figure:
     After I. Welch, A. Goyal, "A comprehensive look at the empirical performance of equity premium prediction",
     Review of Financial Studies 21 (2008).
     """
-    figure = _figure("error saved, % of the last price's", 260)
+    figure = _figure("saved, % of the last price's error", 260)
     cells = column.scored
     flat = np.where(cells, (column.yhat[PERSISTENCE] - column.actual) ** 2, 0.0)
     total = float(flat.sum()) or 1.0
@@ -56,8 +57,9 @@ def error(result: Result, column: Column) -> go.Figure:
             saved = 100.0 * np.cumsum(flat - own) / total
             figure.add_scatter(x=result.times[at], y=saved[at], mode="lines", name=name, line_color=_COLOURS.get(name))
     figure.add_hline(y=0.0, line_color=_COLOURS[PERSISTENCE])
-    for after in result.swaps["after"]:
-        if len(result.times) and after >= result.times[0]:
+    swaps = result.swaps["after"]
+    if len(swaps) <= _MARKED:
+        for after in swaps[swaps >= result.times[0]]:
             figure.add_vline(x=after, line_dash="dot", line_color=_COLOURS[PERSISTENCE])
     return figure
 
@@ -87,7 +89,7 @@ def experts(result: Result, column: Column) -> go.Figure | None:
     figure = _figure("weight", 260)
     stacked = {"stackgroup": "one"} if float(weights.min().min()) >= 0.0 else {}
     for name, values in _largest(weights):
-        figure.add_scatter(x=weights.index, y=values, mode="lines", line_width=1, name=name, **stacked)
+        figure.add_scatter(x=weights.index, y=values, mode="lines", line_width=1, name=name, showlegend=True, **stacked)
     return figure
 
 

@@ -151,7 +151,7 @@ def _targets(result: Result) -> Iterator[str]:
 
 
 def _small(result: Result, column: Column) -> Iterator[str]:
-    yield _picture("Error against the last price (rising is better)", figures.error(result, column))
+    yield _picture("Error against the last price", figures.error(result, column))
     yield _picture("Coverage", figures.coverage(result, column))
     weights = figures.experts(result, column)
     if weights is not None:

@@ -50,6 +50,11 @@ class Result:
         return self._backtest.settings.coverage
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What was found odd in the data, and what was done about it."""
+        return self._backtest.notices
+
+    @property
     def predicted(self) -> pd.DataFrame:
         """Forecasts as served."""
         return self.forecasters[SERVED]
@@ -170,7 +175,7 @@ class Result:
             "models": _records(self.trainings),
             "swaps": _records(self.swaps),
             "ticks": dict(self._backtest.counts),
-            "notices": list(rows.notices),
+            "notices": list(self.notices),
         }
 
     def write(self, folder: Path | str) -> None:

@@ -13,7 +13,7 @@ from streamer.backtesting.rows import Rows
 from streamer.backtesting.trail import Promise, Service, Trail, Training
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
-from streamer.core.outcome import Dropped, Rejected, Step, Swap
+from streamer.core.outcome import Dropped, Forecast, Rejected, Step, Swap
 from streamer.core.tick import Tick
 from streamer.errors import TrainingError, UsageError
 from streamer.model.artifact import Artifact
@@ -38,6 +38,13 @@ class Options:
     train_fraction: float = 0.9
     retrain_every: int | None = None
     swap_after: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.train_fraction < 1.0:
+            raise UsageError(f"train_fraction: found {self.train_fraction:g}, expected a number between 0 and 1")
+        for name in ("retrain_every", "swap_after"):
+            if (getattr(self, name) or 0) < 0:
+                raise UsageError(f"{name}: found {getattr(self, name)}, expected a whole number from 0 on")
 
 
 class Reporter(Protocol):
@@ -133,6 +140,7 @@ class Backtest:
         self.services: list[Service] = []
         self.counts: Counter[str] = Counter()
         self._learning = models if isinstance(models, Learning) else None
+        self._scheduled = models.swaps if isinstance(models, Schedule) else ()
         self._record = record
         self._reporter = reporter or Silent()
         self._clock = _Clock()
@@ -144,6 +152,7 @@ class Backtest:
         self._baseline = None if swaps is None else ForecastEngine(self.settings)
         columns = np.array([rows.symbols.index(target) for target in rows.targets], np.intp)
         self.trail = Trail(self.split, len(rows), columns)
+        self._promise: Promise | None = None
         self._champion: Artifact | None = None
         self._waiting: _Waiting | None = None
 
@@ -170,6 +179,15 @@ class Backtest:
             history=max(settings.history, self.split),
         )
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was found odd, in the data and, after the run, in the schedule."""
+        missed = len(self._scheduled) - len(self.services)
+        if self.trail.done < len(self.rows) - self.split or missed <= 0:
+            return self.rows.notices
+        odd = f"{missed} of {len(self._scheduled)} scheduled swaps were not met: the rows lack their ticks"
+        return (*self.rows.notices, odd)
+
     def run(self) -> None:
         """Go through all rows. TrainingError where not even the first training gives a model to judge."""
         self._reporter.stage(f"history: {self.split} rows")
@@ -179,13 +197,16 @@ class Backtest:
                 self._report(row + 1)
 
     def _step(self, row: int, tick: Tick) -> None:
-        promise = Promise.of(self.engine, self._baseline or self.engine)
+        promise = self._promise
         step = self.engine.process(tick)
         if self._baseline is not None:
             self._baseline.process(tick)
         self._count(step)
         self._note_scheduled(row)
         self.trail.add(row, self.rows.grid_time(row), promise)
+        if isinstance(step.outcome, Forecast):
+            # Before a swap: whoever made the forecast is in service still.
+            self._promise = Promise.of(self.engine, self._baseline or self.engine)
         self.trail.sample(row, self.engine)
         if step.training and self._learning is not None:
             self._train(row, step.training, self._learning)
@@ -207,10 +228,14 @@ class Backtest:
     # --- learning -------------------------------------------------------------------------------------------------
 
     def _train(self, row: int, due: str, learning: Learning) -> None:
-        """Train on what the engine holds, as the daemon would; a promoted model waits for its tick."""
+        """Train on what the engine holds, as the daemon would; a promoted model waits for its tick.
+
+        Not again where only one was asked for, nor while the last one's model waits.
+        """
         again = bool(self.trainings)
-        if (again and not self._every) or self._waiting is not None:
-            return  # only one was asked for; or the last one's model has not begun to serve
+        too_late = row + self.options.swap_after + 2 >= len(self.rows)  # for its model to forecast any row
+        if (again and not self._every) or self._waiting is not None or too_late:
+            return
         history = training_set(Stream(self.rows.name, self.engine))
         self._reporter.stage(f"training {len(self.trainings) + 1} on {len(history)} ticks")
         began = time.monotonic()

@@ -97,6 +97,8 @@ def handle(arguments: argparse.Namespace) -> int:
         for notice in backtest.rows.notices:
             _say(notice)
         result = _run(backtest)
+    for notice in result.notices[len(backtest.rows.notices) :]:
+        _say(notice)
     result.write(arguments.output)
     if arguments.json:
         print(json.dumps(result.summary, ensure_ascii=False))
