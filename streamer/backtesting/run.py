@@ -141,7 +141,7 @@ class Backtest:
         self.counts: Counter[str] = Counter()
         self._learning = models if isinstance(models, Learning) else None
         self._scheduled = models.swaps if isinstance(models, Schedule) else ()
-        self._record = record
+        self.record = record
         self._reporter = reporter or Silent()
         self._clock = _Clock()
         self._every = settings.every if options.retrain_every is None else options.retrain_every
@@ -266,9 +266,9 @@ class Backtest:
         event = self.engine.swap(ready)
         self._waiting, self._champion = None, waiting.artifact
         self.services.append(Service(row + 1, event))
-        if self._record is not None:
-            self._record.store.save(self._record.stream, waiting.artifact)
-            self._record.store.record_swap(self._record.stream, asdict(event))
+        if self.record is not None:
+            self.record.store.save(self.record.stream, waiting.artifact)
+            self.record.store.record_swap(self.record.stream, asdict(event))
 
     def _note_scheduled(self, row: int) -> None:
         """What the engine swapped in by its schedule, before it took `row` in."""

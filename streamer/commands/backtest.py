@@ -91,9 +91,10 @@ def handle(arguments: argparse.Namespace) -> int:
             name=str(arguments.data),
             schedule=arguments.schedule,
             stream=arguments.stream,
-            record=_record(arguments, settings) if arguments.schedule is None else None,
             reporter=reporter,
         )
+        if arguments.schedule is None:  # only now: what is refused must not cost an earlier result its models
+            backtest.record = _record(arguments, settings)
         for notice in backtest.rows.notices:
             _say(notice)
         result = _run(backtest)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_the_first_command_stands_by_line_20() -> None:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    run_here = [*commands(BLOCKS[1]), *commands(BLOCKS[2])]
+    run_here = [*commands(BLOCKS[1]), *commands(BLOCKS[2]), *commands(BLOCKS[3])]
     rest = [command for block in BLOCKS for command in commands(block) if command not in run_here]
     assert sorted(rest) == sorted(COVERED_ELSEWHERE)
 
@@ -53,6 +54,25 @@ def test_the_bench_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "engine_tick" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_backtest_and_its_snippet_run(shell: dict[str, str], tmp_path: Path) -> None:
+    [command] = commands(BLOCKS[3])
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=shell, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    named = re.findall(r"^\| `(.+?)` \|", README.split(command)[1].split("\n## ")[0], re.MULTILINE)
+    files = [name for names in named for name in names.split("`, `")]
+    assert sorted(files) == sorted(path.name for path in (tmp_path / "result").iterdir())
+    [snippet] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    frame = "import pandas\nframe = pandas.read_csv('prices.csv')\n"
+    found = subprocess.run(
+        [sys.executable, "-c", frame + snippet], cwd=tmp_path, env=shell, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "AAPL" in found.stdout
 
 
 async def test_on_your_own_kafka_as_the_readme_says(
