@@ -38,13 +38,14 @@ def price_table(table: pd.DataFrame, symbols: Sequence[str], name: str) -> pd.Da
         table = table.set_index(table.columns[0])
     if not len(table):
         raise UsageError(f"{name} has no rows")
+    times = _times(table.index, name)
     prices = table.rename(columns=str)
     missing = [symbol for symbol in symbols if symbol not in prices.columns]
     if missing:
         raise UsageError(f"{name} has no column {missing[0]!r}, which feed.symbols names")
     prices = prices[list(symbols)] if symbols else prices
     _require_numbers(prices, name)
-    return prices.astype(float).set_axis(_times(table.index, name), axis=0)
+    return prices.astype(float).set_axis(times, axis=0)
 
 
 def _require_numbers(prices: pd.DataFrame, name: str) -> None:

@@ -53,6 +53,9 @@ class Reporter(Protocol):
     def stage(self, text: str) -> None:
         """Something begins that takes a while."""
 
+    def note(self, text: str) -> None:
+        """Something came out that is worth a line."""
+
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
         """So many rows are done; seconds_left: None while it is not known."""
 
@@ -61,6 +64,9 @@ class Silent:
     """A reporter that says nothing."""
 
     def stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
         """Say nothing."""
 
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -220,8 +226,8 @@ class Backtest:
     def _report(self, done: int) -> None:
         planned = 0
         if self._learning is not None:
-            further = (len(self.rows) - self.settings.first - 1) // self._every if self._every else 0
-            planned = 1 + further
+            last = len(self.rows) - self.options.swap_after - 2
+            planned = 1 + ((last - self.settings.first) // self._every if self._every else 0)
         total = len(self.rows)
         self._reporter.rows(done, total, self._clock.left(done, total, planned))
 
@@ -238,6 +244,7 @@ class Backtest:
             return
         history = training_set(Stream(self.rows.name, self.engine))
         self._reporter.stage(f"training {len(self.trainings) + 1} on {len(history)} ticks")
+        self._report(row + 1)
         began = time.monotonic()
         try:
             result, artifact = learning.train(history, self._champion)
@@ -245,6 +252,7 @@ class Backtest:
             if not again:
                 raise
             self.trainings.append(Training(row, len(history), due, "failed", str(error)))
+            self._reporter.note(f"training {len(self.trainings)} failed, the model in service stays: {error}")
             return
         finally:
             self.engine.policy.ended()
@@ -252,7 +260,7 @@ class Backtest:
             self._clock.trainings += 1
         outcome = "promoted" if result["promoted"] else "rejected"
         reason = str(result.get("reason", outcome))
-        self._reporter.stage(f"model {artifact.id} {reason}")
+        self._reporter.note(f"model {artifact.id} {reason}")
         self.trainings.append(Training(row, len(history), due, outcome, reason, artifact.id, result))
         if result["promoted"]:
             at = self.engine.policy.ticks + self.options.swap_after

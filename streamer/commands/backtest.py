@@ -16,12 +16,15 @@ from streamer.commands import arguments as types
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from streamer.backtesting import Backtest, Record, Result
     from streamer.backtesting.run import Reporter
     from streamer.settings import Settings
 
 _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 _SHOWN = 40  # symbols in the table: the rest is in the files
+_PIPED_WIDTH = 200  # columns, where no terminal says how many it has
 _MARK = ".backtest"  # in the folder of models, so that a daemon's models are never taken for ours
 
 _EPILOG = """\
@@ -179,8 +182,21 @@ class _Bar:
     def stage(self, text: str) -> None:
         self._progress.update(self._task, description=text)
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"streamer: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
-        self._progress.update(self._task, completed=done, total=total, left=_left(seconds_left))
+        self._progress.update(self._task, completed=done, total=total, left=_Countdown(seconds_left))
+
+
+class _Countdown:
+    """The time left when it is shown: it goes on through a training, in which no row is done."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def __str__(self) -> str:
+        return _left(None if self._end is None else max(0.0, self._end - time.monotonic()))
 
 
 class _Lines:
@@ -189,6 +205,9 @@ class _Lines:
 
     def stage(self, text: str) -> None:
         self._said_at = time.monotonic()
+        _say(text)
+
+    def note(self, text: str) -> None:
         _say(text)
 
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -206,40 +225,38 @@ def _left(seconds: float | None) -> str:
 
 def _show(result: "Result", folder: Path) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     summary = result.summary
-    table = Table()
-    table.add_column("symbol")
-    headings = {
-        "n": "scored",
-        "rmse": "RMSE",
-        **{name: name.removesuffix("_rmse") for name in result.scores.columns if name.endswith("_rmse")},
-        "skill": "skill",
-        "coverage": "coverage",
-        "width": "width",
-        "winkler": "Winkler",
-        "persistence_winkler": "persistence's",
-    }
-    for heading in headings.values():
-        table.add_column(heading, justify="right")
-    for symbol, figures in list(summary["symbols"].items())[:_SHOWN]:
-        table.add_row(symbol, *(_figure(figures[name]) for name in headings))
-    console = Console()
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     trainings = ", ".join(f"{count} {outcome}" for outcome, count in summary["trainings"].items()) or "none"
     span = f"{summary['first']} to {summary['last']}"
-    console.print(f"{summary['forecast_rows']} rows forecast, {span}; trainings: {trainings}", soft_wrap=True)
-    console.print(table)
+    console.print(f"{summary['forecast_rows']} rows forecast, {span}; trainings: {trainings}")
+    others = [name for name in result.scores.columns if name.endswith("_rmse")]
+    errors = {"n": "scored", "rmse": "RMSE", **{name: name.removesuffix("_rmse") for name in others}, "skill": "skill"}
+    intervals = {"coverage": "coverage", "width": "width", "winkler": "Winkler", "persistence_winkler": "persistence's"}
+    for headings in (errors, intervals):
+        console.print(_table(summary["symbols"], headings))
     if len(summary["symbols"]) > _SHOWN:
-        console.print(
-            f"and {len(summary['symbols']) - _SHOWN} symbols more, in {folder / 'summary.json'}", soft_wrap=True
-        )
+        console.print(f"and {len(summary['symbols']) - _SHOWN} symbols more, in {folder / 'summary.json'}")
     console.print(
         f"RMSE over that of the last price: {_figure(summary['ratio'])}; coverage {_figure(summary['coverage'])}; "
-        f"interval score over the last price's: {_figure(summary['winkler_ratio'])}",
-        soft_wrap=True,
+        f"interval score over the last price's: {_figure(summary['winkler_ratio'])}"
     )
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}")
+
+
+def _table(symbols: dict[str, dict[str, Any]], headings: dict[str, str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("symbol", overflow="fold")
+    for heading in headings.values():
+        table.add_column(heading, justify="right", overflow="fold")
+    for symbol, figures in list(symbols.items())[:_SHOWN]:
+        table.add_row(Text(symbol), *(_figure(figures[name]) for name in headings))
+    return table
 
 
 def _figure(value: float | int | None) -> str:

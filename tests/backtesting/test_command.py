@@ -87,6 +87,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # trainings, on a machine that may be busy
 class TestWithTrainings:
     def test_it_leaves_its_files_and_says_the_figures(self, done: Done) -> None:
         out = done.folder / "out"
@@ -187,6 +188,9 @@ class Interrupts:
     def stage(self, text: str) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
         if done >= self._rows:
             os.kill(os.getpid(), self._number)
@@ -283,6 +287,18 @@ def test_a_fraction_out_of_range_is_wrong_usage(fraction: str, capsys: pytest.Ca
         cli.main(["backtest", "prices.csv", "--train-fraction", fraction])
     assert raised.value.code == 2
     assert "expected a number between 0 and 1" in capsys.readouterr().err
+
+
+def test_on_a_terminal_the_time_left_counts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("streamer.commands.backtest.time.monotonic", lambda: now[0])
+    countdown = command._Countdown(75.0)
+    assert str(countdown) == "1:15 left"
+    now[0] += 70.0
+    assert str(countdown) == "0:05 left"
+    now[0] += 70.0
+    assert str(countdown) == "0:00 left"
+    assert str(command._Countdown(None)) == "time left not known yet"
 
 
 class TestFromPython:

@@ -96,6 +96,11 @@ class TestTimes:
         )
         np.testing.assert_array_equal(rows.prices, checked(table).prices)
 
+    def test_sorting_keeps_rows_of_one_time_in_their_order(self) -> None:
+        table = walk(200)
+        mixed = pd.concat([table.iloc[::-1], 2 * table])
+        np.testing.assert_array_equal(checked(mixed).prices, checked(table).prices)
+
     @pytest.mark.parametrize("rows", [1, 3])
     def test_without_rising_times_there_is_no_step(self, rows: int) -> None:
         table = walk(rows).set_axis(pd.DatetimeIndex(["2026-01-05T00:00Z"] * rows))

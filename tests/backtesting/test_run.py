@@ -195,6 +195,35 @@ def test_what_comes_later_changes_no_forecast(cut: int, future: Sequence[float],
     assert SERVED in first.forecasters
 
 
+class Told:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+        self.left: list[tuple[int, float | None]] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def rows(self, done: int, total: int, seconds_left: float | None) -> None:
+        self.left.append((done, seconds_left))
+
+
+def test_progress_names_the_trainings_and_knows_the_time_left_after_the_first() -> None:
+    told = Told()
+    run(walk(100), Learner(True, False), options=Options(train_fraction=0.5, retrain_every=20), reporter=told)
+    assert told.stages == ["history: 50 rows", *(f"training {n} on {t} ticks" for n, t in ((1, 48), (2, 60), (3, 60)))]
+    assert [note.split(" ", 2)[2] for note in told.notes] == ["so it was told"] * 3
+    unknown = [done for done, left in told.left if left is None]
+    assert unknown == [1, 48], "the first report, and the beginning of the first training"
+    assert told.left[-1][0] == 100
+    assert told.left[-1][1] == 0.0
+
+
 def test_every_row_has_its_outcome_counted() -> None:
     table = walk(60)
     table.iloc[7] = np.nan

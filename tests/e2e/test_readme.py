@@ -57,6 +57,7 @@ def test_the_bench_runs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # trainings, on a machine that may be busy
 def test_the_backtest_and_its_snippet_run(shell: dict[str, str], tmp_path: Path) -> None:
     [command] = commands(BLOCKS[3])
     done = subprocess.run(
