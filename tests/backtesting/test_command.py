@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from streamer.service.partition import Batch, Partition
 from streamer.settings import Settings
 from tests.backtesting.helpers import Learner, checked, settings, walk
 from tests.model import helpers
+from tests.support import CHECKOUT
 
 ROWS = 900
 OPTIONS = ("--train-fraction", "0.6", "--retrain-every", "120")
@@ -302,6 +304,15 @@ def test_on_a_terminal_the_time_left_counts_down(monkeypatch: pytest.MonkeyPatch
 
 
 class TestFromPython:
+    def test_importing_streamer_loads_nothing_heavy(self) -> None:
+        program = "import sys\nimport streamer\nprint(*sys.modules)\nassert callable(streamer.backtest)"
+        done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+        assert {"numpy", "pandas", "plotly", "pydantic", "aiokafka"} & set(done.stdout.split()) == set()
+
+    def test_what_streamer_does_not_have_is_an_attribute_error(self) -> None:
+        with pytest.raises(AttributeError, match="has no attribute 'backtes'"):
+            _ = streamer.backtes
+
     def test_it_takes_values_by_dotted_key(self, quick: Path) -> None:
         result = streamer.backtest(walk(400), {"feed.targets": ["B"], "interval.coverage": 0.8})
         assert result.coverage == 0.8
@@ -333,7 +344,7 @@ class TestTheTrainingProcess:
             Path(os.devnull).open("wb") as null,
             pytest.raises(TrainingError, match=r"longer than retrain\.time_limit, 0\.2 s$"),
         ):
-            fitting._wait([sys.executable, "-c", "input()"], null.fileno(), null.fileno(), 0.2)
+            fitting._wait([sys.executable, "-c", "import time; time.sleep(600)"], null.fileno(), null.fileno(), 0.2)
 
     def test_one_that_fails_says_why(self) -> None:
         with pytest.raises(TrainingError, match="too few, at least 100 are needed"):
