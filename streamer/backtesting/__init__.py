@@ -36,8 +36,8 @@ def backtest(
     frame: indexed by time (UTC without a zone), or with the time in its first column; a column of prices per symbol,
     NaN where blank. settings: as of `streamer run`, or values by dotted key such as `{"fit.seed": 3}`; None: defaults.
     train_fraction, retrain_every, swap_after: see `Options`. schedule: URL of a model store whose recorded swaps are
-    repeated instead of training. models: URL of a model store to record models and swaps in. stream: name of the
-    stream in these stores; None: that of the daemon's first partition.
+    repeated instead of training. models: URL of an empty model store, to record models and swaps in. stream: name of
+    the stream in these stores; None: that of the daemon's first partition.
 
     Raises StreamerError: UsageError for a frame that cannot be used, ConfigError, TrainingError, ArtifactError.
     """

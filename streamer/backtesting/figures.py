@@ -27,13 +27,18 @@ def prices(result: Result, column: Column) -> go.Figure:
     times = result.times[-_PICTURED:]
     shown = slice(-_PICTURED, None)
     figure = _figure("price", 360)
-    figure.add_scatter(x=times, y=column.upper[shown], mode="lines", line_width=0, showlegend=False, hoverinfo="skip")
-    figure.add_scatter(
-        x=times, y=column.lower[shown], mode="lines", line_width=0, fill="tonexty", fillcolor=_BAND, name="interval"
-    )
-    figure.add_scatter(x=times, y=column.actual[shown], mode="lines", line_color=_TRUE, name="true")
-    dashed = {"color": _COLOURS[SERVED], "dash": "dash"}
-    figure.add_scatter(x=times, y=column.yhat[SERVED][shown], mode="lines", line=dashed, name="predicted")
+    known = np.isfinite(column.lower[shown])  # a filled area must have no holes
+    for bound, fill in ((column.upper, {}), (column.lower, {"fill": "tonexty", "fillcolor": _BAND})):
+        figure.add_scatter(
+            x=times[known], y=bound[shown][known], mode="lines", line_width=0, hoverinfo="skip",
+            name="interval", showlegend=bool(fill), **fill,
+        )  # fmt: skip
+    # With markers, since a price between two blanks has no line.
+    for name, values, line in (
+        ("true", column.actual, {"color": _TRUE}),
+        ("predicted", column.yhat[SERVED], {"color": _COLOURS[SERVED], "dash": "dash"}),
+    ):
+        figure.add_scatter(x=times, y=values[shown], mode="lines+markers", marker_size=3, line=line, name=name)
     zoomed = slice(-_ZOOMED, None)
     figure.update_xaxes(range=[times[zoomed][0], times[-1]])
     figure.update_yaxes(range=_span(column.actual[zoomed], column.lower[zoomed], column.upper[zoomed]))

@@ -1,6 +1,6 @@
 """The report of a backtest: one HTML file that needs nothing else, neither network nor other files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from streamer import __version__
 from streamer.backtesting import figures
-from streamer.backtesting.result import Result
+from streamer.backtesting.result import Result, formatted
 from streamer.backtesting.scores import Column
 from streamer.core.forecaster import FORECASTERS, SERVED
 
@@ -28,7 +28,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #111827; margin: 2rem auto; 
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { font-size: 1rem; margin: 1rem 0 0; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.7rem; text-align: right; border-bottom: 1px solid #e5e7eb; white-space: nowrap; }
-th:first-child, td:first-child, td.text, th.text { text-align: left; } td.text { white-space: normal; }
+th:first-child, td:first-child { text-align: left; }
 .three { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr)); gap: 0.5rem; }
 .three > div { min-width: 0; } .note { color: #4b5563; max-width: 75ch; }
 """
@@ -77,39 +77,36 @@ def _sections(result: Result) -> Iterator[str]:
 
 def _overview(summary: Mapping[str, Any]) -> str:
     ending = " Interrupted: the rows after that are missing." if summary["interrupted"] else ""
+    ratio, coverage, winkler = (formatted(name, summary[name]) for name in ("ratio", "coverage", "winkler_ratio"))
     return (
         f"{summary['forecast_rows']} rows forecast, {summary['first']} to {summary['last']}, one step of "
         f"{summary['step_seconds']:g} s ahead, after {summary['history_rows']} rows of history. RMSE over that of the "
-        f"last price, geometric mean over symbols: {_number(summary['ratio'])}; prices inside their interval: "
-        f"{_number(summary['coverage'])}; interval score over the last price's: {_number(summary['winkler_ratio'])}."
-        f"{ending}"
+        f"last price, geometric mean over symbols: {ratio}; prices inside their interval: {coverage}; interval score "
+        f"over the last price's: {winkler}.{ending}"
     )
 
 
 def _errors(result: Result) -> str:
-    others = [name for name in FORECASTERS if name != SERVED]
-    heads = ["symbol", "scored", "forecast, share", SERVED, *others, "skill"]
-    return _table(
-        heads,
-        (
-            (s.symbol, s.n, s.forecast_share, s.rmse[SERVED], *(s.rmse[o] for o in others), s.skill)
-            for s in result.by_symbol
-        ),
-    )
+    errors = {f"{name}_rmse": name for name in FORECASTERS if name != SERVED}
+    heads = {"n": "scored", "forecast_share": "forecast, share", "rmse": SERVED, **errors, "skill": "skill"}
+    return _by_symbol(result, heads)
 
 
 def _intervals(result: Result) -> str:
     names = [prefix + name for prefix in ("", "persistence_") for name in ("coverage", "width", "winkler")]
-    heads = ["symbol", *(name.replace("_", "'s ") for name in names)]
-    figures = result.summary["symbols"]
-    return _table(heads, ((symbol, *(each[name] for name in names)) for symbol, each in figures.items()))
+    return _by_symbol(result, {name: name.replace("persistence_", "persistence's ") for name in names})
 
 
 def _copycat(result: Result) -> str:
-    return _table(
-        ["symbol", "with the change before", "with the change to come"],
-        ((score.symbol, score.with_last, score.with_next) for score in result.by_symbol),
-    )
+    heads = {"correlation_last": "with the change before", "correlation_next": "with the change to come"}
+    return _by_symbol(result, heads)
+
+
+def _by_symbol(result: Result, heads: Mapping[str, str]) -> str:
+    """A row per target with the summary's figures; heads: by the figure's name."""
+    figures = result.summary["symbols"]
+    rows = ((symbol, *(formatted(name, each[name]) for name in heads)) for symbol, each in figures.items())
+    return _table(["symbol", *heads.values()], rows)
 
 
 def _models(result: Result) -> str:
@@ -120,19 +117,22 @@ def _models(result: Result) -> str:
         rows = ((swap["model"], swap["after"], *_span(result, swap["model"])) for swap in swaps)
         return _table(["model", "swapped in after", *spans], rows)
     names = ("model", "after", "ticks", "outcome", "ratio", "persistence_ratio")
-    heads = ("model", "trained up to", "ticks", "outcome", "RMSE / rival's", "RMSE / persistence's", *spans, "gate")
+    heads = ["model", "trained up to", "ticks", "outcome", "RMSE / rival's", "RMSE / persistence's", *spans, "gate"]
     return _table(
         heads,
-        ((*(each[name] for name in names), *_span(result, each["model"]), each["reason"]) for each in trainings),
+        (
+            (*(formatted(name, each[name]) for name in names), *_span(result, each["model"]), each["reason"])
+            for each in trainings
+        ),
     )
 
 
-def _span(result: Result, model: str | None) -> tuple[str | None, str | None, int]:
+def _span(result: Result, model: str | None) -> tuple[str, str, str]:
     """First and last target time that a model forecast, and how many rows."""
     times = result.times[(result.models == model).to_numpy()]
     if model is None or not len(times):
-        return None, None, 0
-    return f"{times[0]:%Y-%m-%d %H:%M:%S}", f"{times[-1]:%Y-%m-%d %H:%M:%S}", len(times)
+        return "-", "-", "0"
+    return f"{times[0]:%Y-%m-%d %H:%M:%S}", f"{times[-1]:%Y-%m-%d %H:%M:%S}", str(len(times))
 
 
 def _targets(result: Result) -> Iterator[str]:
@@ -163,22 +163,10 @@ def _picture(title: str, figure: go.Figure) -> str:
     return f"<div><h3>{escape(title)}</h3>{div}</div>"
 
 
-def _table(heads: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    lines = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    lines = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{lines}\n</table></div>'
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return f'<td class="text">{escape(value)}</td>'
-    return f"<td>{_number(value)}</td>"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.5g}"
 
 
 def _note(text: str) -> str:

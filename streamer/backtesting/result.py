@@ -196,6 +196,18 @@ class Result:
         return pd.DataFrame(values[: self._done], self.times, list(self.targets))
 
 
+def formatted(name: str, value: Any) -> str:
+    """A figure of the summary for people: shares, ratios and skill with fixed digits, prices with significant ones."""
+    if value is None:
+        return "-"
+    if isinstance(value, int | str):
+        return str(value)
+    if name == "skill":
+        return f"{value:+.4f}"
+    fixed = name.endswith(("ratio", "coverage", "share")) or name.startswith("correlation")
+    return f"{value:.4f}" if fixed else f"{value:.5g}"
+
+
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON takes them."""
     rows = frame.astype(object).itertuples(index=False, name=None)

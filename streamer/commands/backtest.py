@@ -226,6 +226,8 @@ def _left(seconds: float | None) -> str:
 def _show(result: "Result", folder: Path) -> None:
     from rich.console import Console
 
+    from streamer.backtesting.result import formatted
+
     summary = result.summary
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     trainings = ", ".join(f"{count} {outcome}" for outcome, count in summary["trainings"].items()) or "none"
@@ -233,14 +235,20 @@ def _show(result: "Result", folder: Path) -> None:
     console.print(f"{summary['forecast_rows']} rows forecast, {span}; trainings: {trainings}")
     others = [name for name in result.scores.columns if name.endswith("_rmse")]
     errors = {"n": "scored", "rmse": "RMSE", **{name: name.removesuffix("_rmse") for name in others}, "skill": "skill"}
-    intervals = {"coverage": "coverage", "width": "width", "winkler": "Winkler", "persistence_winkler": "persistence's"}
+    intervals = {
+        "coverage": "coverage",
+        "width": "width",
+        "winkler": "Winkler",
+        "persistence_winkler": "persistence's Winkler",
+    }
     for headings in (errors, intervals):
         console.print(_table(summary["symbols"], headings))
     if len(summary["symbols"]) > _SHOWN:
         console.print(f"and {len(summary['symbols']) - _SHOWN} symbols more, in {folder / 'summary.json'}")
+    ratio, coverage, winkler = (formatted(name, summary[name]) for name in ("ratio", "coverage", "winkler_ratio"))
     console.print(
-        f"RMSE over that of the last price: {_figure(summary['ratio'])}; coverage {_figure(summary['coverage'])}; "
-        f"interval score over the last price's: {_figure(summary['winkler_ratio'])}"
+        f"RMSE over that of the last price: {ratio}; coverage: {coverage}; "
+        f"interval score over the last price's: {winkler}"
     )
     console.print(f"report: {folder / 'report.html'}")
 
@@ -250,19 +258,15 @@ def _table(symbols: dict[str, dict[str, Any]], headings: dict[str, str]) -> "Tab
     from rich.table import Table
     from rich.text import Text
 
+    from streamer.backtesting.result import formatted
+
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("symbol", overflow="fold")
     for heading in headings.values():
         table.add_column(heading, justify="right", overflow="fold")
     for symbol, figures in list(symbols.items())[:_SHOWN]:
-        table.add_row(Text(symbol), *(_figure(figures[name]) for name in headings))
+        table.add_row(Text(symbol), *(formatted(name, figures[name]) for name in headings))
     return table
-
-
-def _figure(value: float | int | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _say(text: str) -> None:
