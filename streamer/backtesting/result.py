@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from streamer.backtesting import scores
+from streamer.backtesting.rows import readable
 from streamer.backtesting.run import Backtest
 from streamer.backtesting.scores import Column, Score
 from streamer.codec import format_time
@@ -135,7 +136,7 @@ class Result:
     def columns(self) -> tuple[Column, ...]:
         """All that is known of each target, as arrays."""
         rows, trail = self._backtest.rows, self._backtest.trail
-        prices = self._backtest.settings.change.usable(rows.prices[: trail.first + self._done])
+        prices = readable(rows.prices[: trail.first + self._done], rows.symbols, self._backtest.settings)
         before = scores.changes_before(prices, trail.first)
         found = []
         for place, target in enumerate(rows.targets):

@@ -10,7 +10,7 @@ import pandas as pd
 from streamer.codec import format_time
 from streamer.core.engine import EngineSettings
 from streamer.core.grid import Floats
-from streamer.core.levels import Change
+from streamer.core.levels import Change, Levels
 from streamer.core.tick import Tick
 from streamer.errors import UsageError
 from streamer.frames import found_step, milliseconds
@@ -69,10 +69,15 @@ def check(prices: pd.DataFrame, engine: EngineSettings, name: str) -> Rows:
             f"{name}: {len(left_out)} rows fall on the step of the row before them, the first at "
             f"{format_time(int(times[left_out[0]]))}: left out, as the daemon does"
         )
-    notices += _odd_columns(symbols, values, engine.change, name)
+    notices += _odd_columns(symbols, values, engine, name)
     rows = Rows(name, times[first], step, symbols, targets, values[first], tuple(notices))
-    _require_prices(rows, engine.change)
+    _require_prices(rows, engine)
     return rows
+
+
+def readable(prices: Floats, symbols: Sequence[str], engine: EngineSettings) -> Floats:
+    """`prices`, `(n, n_symbols)`, with NaN where the engine reads none."""
+    return Levels.reading(engine.changes(symbols)).usable(prices)
 
 
 def _targets(symbols: tuple[str, ...], engine: EngineSettings, name: str) -> tuple[str, ...]:
@@ -87,17 +92,19 @@ def _targets(symbols: tuple[str, ...], engine: EngineSettings, name: str) -> tup
     return tuple(symbol for symbol in symbols if not engine.targets or symbol in engine.targets)
 
 
-def _odd_columns(symbols: Sequence[str], prices: Floats, change: Change, name: str) -> Iterator[str]:
+def _odd_columns(symbols: Sequence[str], prices: Floats, engine: EngineSettings, name: str) -> Iterator[str]:
     """A notice for each kind of column that gives no figures, or other ones than its owner may think."""
     given = np.isfinite(prices)
-    usable = np.isfinite(change.usable(prices))
+    usable = np.isfinite(readable(prices, symbols, engine))
     empty = ~given.any(axis=0)
     lost = (given & ~usable).any(axis=0)
+    auto = np.array([change is Change.AUTO for change in engine.changes(symbols)])
     low = np.where(usable, prices, np.inf).min(axis=0)
     high = np.where(usable, prices, -np.inf).max(axis=0)
     kinds = (
         (empty, "no price at all: it is carried along and not forecast"),
-        (lost, "prices that log returns cannot take (zero or below), blank here: feed.change: difference takes them"),
+        (lost, "prices that log returns cannot take (zero or below), blank here: feed.change: auto takes them"),
+        (auto & (low <= 0.0), "prices of zero or below: its changes are differences from the first of them on"),
         (usable.any(axis=0) & (low == high), "one and the same price throughout: it has no skill to show"),
     )
     for columns, what in kinds:
@@ -107,10 +114,10 @@ def _odd_columns(symbols: Sequence[str], prices: Floats, change: Change, name: s
             yield f"{name}: {', '.join(found[:_NAMED])}{more}: {what}"
 
 
-def _require_prices(rows: Rows, change: Change) -> None:
+def _require_prices(rows: Rows, engine: EngineSettings) -> None:
     columns = [rows.symbols.index(target) for target in rows.targets]
-    if not np.isfinite(change.usable(rows.prices[:, columns])).any():
+    if not np.isfinite(readable(rows.prices, rows.symbols, engine)[:, columns]).any():
         raise UsageError(
             f"{rows.name}: no price in {', '.join(map(repr, rows.targets[:_NAMED]))} that can be used: "
-            "name other columns, or set feed.change: difference for prices of zero or below"
+            "name other columns, or set feed.change: auto for prices of zero or below"
         )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamer.backtesting.rows import Rows
+from streamer.backtesting.rows import Rows, readable
 from streamer.backtesting.trail import Promise, Service, Trail, Training
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
@@ -164,7 +164,7 @@ class Backtest:
 
     def _engine_settings(self, settings: EngineSettings) -> EngineSettings:
         """The daemon's, with the step of the rows, and the first training where the history ends."""
-        usable = np.isfinite(settings.change.usable(self.rows.prices[: self.split])).any(axis=1)
+        usable = np.isfinite(readable(self.rows.prices[: self.split], self.rows.symbols, settings)).any(axis=1)
         first = int(usable.sum()) - 1 - self.options.swap_after
         least = _LEAST_WINDOWS * settings.window
         if self._learning is not None and first < least:

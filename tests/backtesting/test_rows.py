@@ -135,18 +135,28 @@ class TestColumns:
         table = walk(100)
         table["B"] -= 100.0
         table.iloc[70:75, 1] = [-1.0, 0.0, 1.0, -2.0, 0.0]
-        logs = run(table, options=ONCE)
+        logs = run(table, options=ONCE, engine=replace(SMALL, change=Change.LOG_RETURN))
         assert len(logs.notices) == 1
         assert "'B': prices that log returns cannot take" in logs.notices[0]
-        assert "feed.change: difference" in logs.notices[0]
+        assert "feed.change: auto" in logs.notices[0]
         differences = run(table, options=ONCE, engine=replace(SMALL, change=Change.DIFFERENCE))
         assert differences.notices == ()
         assert Result(differences).scores["n"].tolist() == [50, 50]
         assert Result(logs).summary["symbols"]["B"]["n"] < 50
 
+    def test_auto_takes_prices_of_zero_or_below_and_says_so(self) -> None:
+        table = walk(100)
+        table.iloc[70:75, 1] = [-1.0, 0.0, 1.0, -2.0, 0.0]
+        backtest = run(table, options=ONCE)
+        assert backtest.notices == (
+            "prices.csv: 'B': prices of zero or below: its changes are differences from the first of them on",
+        )
+        assert Result(backtest).scores["n"].tolist() == [50, 50]
+        assert backtest.engine.switched == ("B",)
+
     def test_no_usable_price_at_all_is_refused(self) -> None:
         with pytest.raises(UsageError, match=r"^prices.csv: no price in 'A', 'B' that can be used"):
-            checked(-walk(50))
+            checked(-walk(50), replace(SMALL, change=Change.LOG_RETURN))
         only_a = replace(SMALL, targets=("A",))
         with pytest.raises(UsageError, match=r"no price in 'A' that"):
             checked(walk(50).assign(A=np.nan), only_a)
