@@ -9,8 +9,8 @@ from streamer.core.serving import Serving
 if TYPE_CHECKING:
     from streamer.core.engine import ForecastEngine
 
-TRAINED, RING = "trained", "ring"
-"""Where a model's state begins: at the last row of its own history, or at zero on the ring."""
+TRAINED, RING, STATELESS = "trained", "ring", "none"
+"""Where a model's state begins: at the last row of its own history, or at zero on the ring; persistence has none."""
 
 
 class CatchUp:

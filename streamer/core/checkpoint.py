@@ -8,12 +8,14 @@ import numpy as np
 
 from streamer.core import snapshot
 from streamer.core.calibration import Calibration
+from streamer.core.drift import Drift
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Placement, Position, Verdict
 from streamer.core.levels import Levels
 from streamer.core.market import Market
-from streamer.core.outcome import PERSISTENCE_MODEL, Pending, Swap
+from streamer.core.outcome import Pending, Swap
+from streamer.core.policy import Reason
 from streamer.core.serving import Serving
 from streamer.core.tick import Tick
 from streamer.errors import ArtifactError, SnapshotError
@@ -41,10 +43,12 @@ def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
         "settings": _shape(engine.settings),
         "symbols": list(engine.symbols),
         "position": asdict(engine.position),
-        "policy": {"ticks": engine.policy.ticks, "due_at": engine.policy.due_at, "wanted": engine.policy.wanted},
+        "policy": {name: getattr(engine.policy, name) for name in ("ticks", "due_at", "calm_until", "wanted")},
+        "drift": {name: getattr(engine.drift, name) for name in ("seen", "mean", "variance", "excess")},
         "target": engine.pending.target if engine.pending else None,
         "model": serving.model.id if serving else None,
         "swaps": [asdict(swap) for swap in engine.swaps],
+        "reverted": list(engine.reverted),
     }
     return snapshot.pack(meta, dict(_arrays(engine)))
 
@@ -80,7 +84,8 @@ def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterabl
     """The engine of a snapshot. SnapshotError where it cannot be read at all.
 
     Under other settings than those it was made with, the ring goes through a new engine and the rest is dropped.
-    Where `load` raises ArtifactError, persistence serves and a training is wanted at once.
+    Where `load` raises ArtifactError, persistence serves, the engine's `lost_model` names what ought to, and a training
+    is wanted at once.
     """
     meta, arrays = snapshot.unpack(data)
     try:
@@ -109,7 +114,8 @@ def _resume(
     engine.market = Market(**market, levels=levels)
     engine.calibration = Calibration(settings.coverage, **_part(arrays, "calibration"))
     engine.scoreboard.restored(_part(arrays, "scores"))
-    engine.swaps = swaps
+    engine.swaps, engine.reverted = swaps, tuple(meta["reverted"])
+    engine.drift = Drift(settings.drift, **meta["drift"])
     _restore_policy(engine, meta["policy"])
     if meta["target"] is not None:
         engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
@@ -155,6 +161,7 @@ def _restore_policy(engine: ForecastEngine, policy: Mapping[str, Any]) -> None:
     engine.policy.ticks = policy["ticks"]
     # A shorter `retrain.every` than before takes effect at once; a longer one does after the training now due.
     engine.policy.due_at = min(policy["due_at"], policy["ticks"] + max(engine.policy.every, engine.policy.first))
+    engine.policy.calm_until = min(policy["calm_until"], policy["ticks"] + engine.policy.cooldown)
     engine.policy.wanted = policy["wanted"]
 
 
@@ -166,8 +173,8 @@ def _restore_model(
     try:
         model = load(model_id)
     except ArtifactError as error:
-        engine.policy.request("champion_lost")
-        return (f"model {model_id} cannot be used, {PERSISTENCE_MODEL} serves until the next training: {error}",)
+        engine.policy.request(Reason.CHAMPION_LOST)
+        return (f"model {model_id} cannot be used, a training is wanted at once: {error}",)
     engine.serving = Serving.start(model, state, engine.index, engine.market.levels)
     return ()
 
@@ -182,6 +189,7 @@ def _rebuild(
 ) -> Restored:
     """A new engine on the old ring, as the settings have changed. With another step, the grid places it anew."""
     engine = ForecastEngine(settings, schedule, load)
+    engine.reverted = tuple(meta["reverted"])
     if not settings.symbols:
         engine.widen(meta["symbols"])
     columns = [meta["symbols"].index(s) if s in meta["symbols"] else -1 for s in engine.symbols]
@@ -192,6 +200,6 @@ def _rebuild(
             engine.process(Tick(time, dict(zip(engine.symbols, prices.tolist(), strict=True))))
         elif not np.isnan(prices).all():
             engine.accept(Placement(Verdict.ACCEPTED, time, Position(time), is_break), prices)
-    engine.policy.request("settings_changed")
+    engine.policy.request(Reason.SETTINGS_CHANGED)
     notice = f"the settings changed ({', '.join(changed)}): the ring is kept, all else begins anew"
     return Restored(engine, meta["extra"], (notice,))

@@ -2,25 +2,29 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
 
 from streamer.core.buffer import TickBuffer
 from streamer.core.calibration import Calibration
-from streamer.core.catchup import CatchUp
-from streamer.core.forecaster import FORECASTERS, Forecaster
+from streamer.core.catchup import STATELESS, CatchUp
+from streamer.core.drift import Drift
+from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED, Forecaster
 from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
-from streamer.core.policy import RetrainPolicy
+from streamer.core.policy import Reason, RetrainPolicy
 from streamer.core.scoring import Scoreboard
 from streamer.core.serving import Serving
 from streamer.core.spacing import SpacingWatch
 from streamer.core.tick import Tick
 
 _SWAPS_KEPT = 32  # in the snapshot, until the store has recorded them
+_REVERTED_KEPT = 64  # in the snapshot: trained again on the same ticks to the same weights, one would be promoted anew
+_LOSSES = np.array([FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class EngineSettings:
     """What shapes an engine. Times in ms, `max_gap` and `max_stale` in steps, the rest counted in ticks.
 
     symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. change:
-    see `changes`.
+    see `changes`. drift: threshold of `core.drift`, 0: off.
     """
 
     step: int = 60_000
@@ -46,6 +50,8 @@ class EngineSettings:
     first: int = 500
     every: int = 1_440
     history: int = 20_000
+    drift: float = 50.0
+    cooldown: int = 500
 
     def changes(self, symbols: Iterable[str]) -> list[Change]:
         """What the change of each of `symbols` is to be."""
@@ -54,11 +60,15 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scores:
-    """What one tick settles: symbol indices `(c,)`, squared errors `(c, forecasters)`, prices in their interval."""
+    """What one tick settles.
+
+    cells: symbol indices `(c,)`. squared_errors: `(c, forecasters)`. covered: prices in their interval, `(c,)`.
+    """
 
     cells: npt.NDArray[np.intp]
     squared_errors: Floats
     covered: npt.NDArray[np.bool_]
+    drift: Drift
 
 
 class ForecastEngine:
@@ -85,10 +95,12 @@ class ForecastEngine:
         self.market = Market.initial(Levels.starting(()))
         self.scoreboard = Scoreboard(0, len(FORECASTERS), settings.scoring_window)
         self.calibration = Calibration.initial(0, settings.coverage)
-        self.policy = RetrainPolicy(settings.first, settings.every if schedule is None else 0)
+        self.policy = RetrainPolicy(settings.first, settings.every if schedule is None else 0, settings.cooldown)
+        self.drift = Drift(settings.drift)
         self.pending: Pending | None = None
         self.serving: Serving | None = None
         self.swaps: list[Swap] = []
+        self.reverted: tuple[str, ...] = ()
         self._spacing = SpacingWatch(settings.step)
         self._schedule = list(schedule or ())
         self._load = load
@@ -167,8 +179,9 @@ class ForecastEngine:
         previous = self.position.last
         row = Row(placement.time, prices, placement.is_break)
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
-        scores, calibration = self._score(row)
-        market = self.market.seeing(prices).after(row, missing)
+        before = self.market.seeing(prices)
+        scores, calibration = self._score(row, before)
+        market = before.after(row, missing)
         serving, changes = self._run_model(previous, row, market)
         pending = self._predict(row.time, market, calibration, changes)
         forecast = self._publish(row.time, pending, market)
@@ -179,6 +192,7 @@ class ForecastEngine:
         self.history.append(row.time, row.is_break, prices)
         if scores is not None:
             self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
+            self.drift = scores.drift
         self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
         training = self._ask_for_training(switched)
         return Step(
@@ -203,13 +217,18 @@ class ForecastEngine:
 
         A model of log returns reads what it cannot take the log of as blank, so it is to be replaced.
         """
-        training = self.policy.tick()
+        training = self.policy.tick(self.drift.detected)
+        if training == Reason.DRIFT:
+            self.drift = self.drift.acted_on()
         if switched and self.policy.every and self.serving is not None and self.serving.foreign:
-            training = self.policy.request("switched_to_differences")
+            training = self.policy.request(Reason.SWITCHED_TO_DIFFERENCES)
         return training
 
-    def _score(self, row: Row) -> tuple[_Scores | None, Calibration]:
-        """Compare what was pending with the prices really seen at its target time, and learn the widths from it."""
+    def _score(self, row: Row, market: Market) -> tuple[_Scores | None, Calibration]:
+        """Compare what was pending with the prices really seen at its target time, and learn the widths from it.
+
+        market: before `row`, in units in which its prices can be measured.
+        """
         pending = self.pending
         if pending is None or pending.target != row.time:
             return None, self.calibration
@@ -218,7 +237,18 @@ class ForecastEngine:
         calibration = self.calibration.updated(seen.astype(np.float64), (seen & ~inside).astype(np.float64))
         cells = np.flatnonzero(seen)
         errors = pending.yhat[:, cells] - row.prices[cells]
-        return _Scores(cells, (errors * errors).T, inside[cells]), calibration
+        drift = self._drifted(pending, row, cells, market)
+        return _Scores(cells, (errors * errors).T, inside[cells], drift), calibration
+
+    def _drifted(self, pending: Pending, row: Row, cells: npt.NDArray[np.intp], market: Market) -> Drift:
+        """Compare the loss as served with persistence's, in variances as they were when the forecast was made."""
+        if self.serving is None or not len(cells):
+            return self.drift
+        levels = market.levels if len(cells) == len(self.symbols) else market.levels.take(cells)
+        yhat = pending.yhat.take(_LOSSES, axis=0).take(cells, axis=1)  # a list as index takes five times as long
+        errors = levels.between(row.prices.take(cells), yhat) / market.sigma().take(cells)
+        served, persistence = errors * errors
+        return self.drift.after(served, persistence)
 
     def _run_model(self, previous: int | None, row: Row, market: Market) -> tuple[Serving | None, Floats]:
         """Predicted changes of every symbol, `(2, n)`: as served, and by the bare network; zero is persistence.
@@ -292,22 +322,57 @@ class ForecastEngine:
         """
         return CatchUp(self, model, start, ticks)
 
-    def swap(self, ready: CatchUp) -> Swap:
-        """Put a model that has caught up into service from the next tick on; returns the event to record."""
-        if self.position.last is None or not ready.advance(0):
-            raise ValueError(f"model {ready.serving.model.id} has not seen every tick yet")
-        self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index, self.market.levels)
-        event = Swap(ready.serving.model.id, self.position.last, self.position.restarts, ready.start, ready.ticks)
-        self.swaps = [*self.swaps, event][-_SWAPS_KEPT:]
+    def swap(self, ready: CatchUp | None) -> Swap:
+        """Put a model that has caught up, or None: persistence, into service from the next tick on.
+
+        Returns the event to record. It takes the place of one after the same tick, which never forecast anything.
+        """
+        last, restarts = self.position.last, self.position.restarts
+        model_id = ready.serving.model.id if ready else PERSISTENCE_MODEL
+        if last is None or (ready and not ready.advance(0)):
+            raise ValueError(f"model {model_id} has not seen every tick yet")
+        if model_id in self.reverted:
+            raise ValueError(f"model {model_id} was reverted")
+        if ready:
+            self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index, self.market.levels)
+            event = Swap(model_id, last, restarts, ready.start, ready.ticks)
+        else:
+            self.serving, self.drift = None, Drift(self.settings.drift)
+            event = Swap(model_id, last, restarts, STATELESS, 0)
+        earlier = [swap for swap in self.swaps[-1:] if (swap.after, swap.restarts) != (last, restarts)]
+        self.swaps = [*self.swaps[:-1], *earlier, event][-_SWAPS_KEPT:]
+        self.policy.settle()
         return event
+
+    def revert(self, model_id: str, ready: CatchUp | None) -> Swap:
+        """Put the model of before, or None: persistence, in the place of `model_id`, which never serves again."""
+        if model_id != self.model_id:
+            raise ValueError(f"model {model_id} does not serve")
+        self.reverted = (*self.reverted, model_id)[-_REVERTED_KEPT:]
+        return self.swap(ready)
+
+    def earlier_models(self) -> tuple[str, ...]:
+        """Ids of the models to go back to, the nearest first; where none can be had, it is persistence."""
+        served = takewhile(lambda model: model != PERSISTENCE_MODEL, (swap.model for swap in reversed(self.swaps)))
+        return tuple(model for model in dict.fromkeys(served) if model not in (self.model_id, *self.reverted))
+
+    @property
+    def lost_model(self) -> str | None:
+        """Id of the model that ought to serve, and could not be loaded; None where all is well."""
+        expected = self.swaps[-1].model if self.swaps else PERSISTENCE_MODEL
+        return expected if self.serving is None and expected != PERSISTENCE_MODEL else None
 
     def _follow_schedule(self) -> None:
         here = (self.position.last, self.position.restarts)
         while self._schedule and (self._schedule[0].after, self._schedule[0].restarts) == here:
             event = self._schedule[0]
-            if self._load is None:
-                raise ValueError("a schedule needs `load`, which gives the model of an id")
-            ready = self.catch_up(self._load(event.model), event.start, event.ticks)
-            ready.advance(len(self.history))
+            ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
             self.swap(ready)
             self._schedule.pop(0)
+
+    def _scheduled(self, event: Swap) -> CatchUp:
+        if self._load is None:
+            raise ValueError("a schedule needs `load`, which gives the model of an id")
+        ready = self.catch_up(self._load(event.model), event.start, event.ticks)
+        ready.advance(len(self.history))
+        return ready

@@ -69,11 +69,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """The recorded event that a model began to serve.
+    """The recorded event that a model, or "persistence", began to serve.
 
     after: grid time (ms) of the last tick that the earlier model served. restarts: how often time had restarted by
     then. start: whether the model's state began as "trained" (its state at the last row of its history) or at zero on
-    the "ring". ticks: how many it had replayed since, up to `after`.
+    the "ring"; persistence has "none". ticks: how many it had replayed since, up to `after`.
     """
 
     model: str

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -72,6 +72,11 @@ class ModelStore:
         self._remember(stream, artifact)
         return artifact
 
+    def streams(self) -> Sequence[str]:
+        """Streams that have models or swaps, by name. Of a very long name only a hash is kept: not listed."""
+        folders = self._names(self._root)
+        return sorted(name for folder in folders if quote_name(name := unquote(folder)) == folder)
+
     def list(self, stream: str) -> Sequence[Manifest]:
         """Manifests of the stream's models, newest first; one that cannot be read is logged and left out."""
         found = []
@@ -97,26 +102,26 @@ class ModelStore:
         return doomed
 
     def record_swap(self, stream: str, swap: Mapping[str, Any]) -> None:
-        """Record that a model began to serve; of what is recorded, `after` (an integer) and `model` name it.
+        """Record that a model began to serve; `after` and `restarts` (integers, the latter 0 if absent) name it.
 
-        Recording the same swap again changes nothing.
+        Recording the same swap again changes nothing; another one after the same tick takes its place.
         """
         folder = f"{self._stream(stream)}/{_SWAPS}"
-        path = f"{folder}/{int(swap['after'])}-{quote_name(str(swap['model']))}.json"
+        restarts, after = _moment(swap)
         with self._storage("write"):
             self._fs.makedirs(folder, exist_ok=True)
-            self._put(path, json.dumps(dict(swap), sort_keys=True).encode())
+            self._put(f"{folder}/{restarts}-{after}.json", json.dumps(dict(swap), sort_keys=True).encode())
 
     def swaps(self, stream: str) -> Sequence[dict[str, Any]]:
-        """Recorded swaps in the order of `after`; raises ArtifactError where one cannot be read."""
+        """Recorded swaps in the order in which they happened; raises ArtifactError where one cannot be read."""
         folder = f"{self._stream(stream)}/{_SWAPS}"
         found = [self._swap(f"{folder}/{name}") for name in self._names(folder) if name.endswith(".json")]
-        return sorted(found, key=lambda swap: (swap["after"], str(swap["model"])))
+        return sorted(found, key=_moment)
 
     def _swap(self, path: str) -> dict[str, Any]:
         try:
             swap = json.loads(self._get(path) or b"")
-            if isinstance(swap, dict) and isinstance(swap["after"], int) and "model" in swap:
+            if isinstance(swap, dict) and all(isinstance(part, int) for part in _moment(swap)) and "model" in swap:
                 return swap
         except (ValueError, RecursionError, KeyError):
             pass  # said below
@@ -183,6 +188,11 @@ class ModelStore:
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             raise ArtifactError(f"models.url {self.url}: cannot {verb} there ({reason})") from error
+
+
+def _moment(swap: Mapping[str, Any]) -> tuple[int, int]:
+    """When a swap happened: how often time had restarted, and the tick; times repeat where time restarts."""
+    return swap.get("restarts", 0), swap["after"]
 
 
 def quote_name(name: str) -> str:

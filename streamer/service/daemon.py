@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Swap
-from streamer.errors import BrokerError, ConfigError
+from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
 from streamer.service import fitting, wiring
@@ -23,7 +23,7 @@ from streamer.service.group import Group
 from streamer.service.health import Health, watch_loop_lag
 from streamer.service.http import HttpServer
 from streamer.service.metrics import Metrics, RetrainOutcome
-from streamer.service.partition import Partition
+from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
 from streamer.service.trainer import Trainer, TrainerSettings
 from streamer.service.worker import PartitionWorker
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 _STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
 _FENCED_AGAIN_SECONDS = 60.0
+_REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
 
 
@@ -66,7 +67,8 @@ class Daemon:
             self.metrics,
             self.health,
             settings.http.token,
-            {"retrain": self._retrain},
+            {"retrain": self._retrain, "revert": self._revert},
+            {"streams": self._streams},
         )
 
     async def run(self) -> None:
@@ -170,14 +172,54 @@ class Daemon:
     def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
         self._events.trained(stream, outcome, seconds)
 
+    def _owned(self) -> dict[str, tuple[PartitionWorker, Stream]]:
+        """The streams of our partitions, by name."""
+        workers = self._group.workers if self._group else ()
+        return {name: (worker, stream) for worker in workers for name, stream in worker.partition.streams.items()}
+
+    def _streams(self) -> Mapping[str, Any]:
+        """Which model serves each stream, which were reverted, and whether one is being trained."""
+        return {
+            name: {
+                "model": stream.engine.model_id,
+                "reverted": list(stream.engine.reverted),
+                "training": self._trainer.busy_with(name),
+            }
+            for name, (_, stream) in sorted(self._owned().items())
+        }
+
     async def _retrain(self, stream: str | None) -> Mapping[str, Any]:
         """Ask for a training of one stream, or of all; KeyError where there is no such stream."""
-        workers = self._group.workers if self._group else ()
-        found = {name: s for worker in workers for name, s in worker.partition.streams.items()}
-        asked = found if stream is None else {stream: found[stream]}
-        for each in asked.values():
-            each.engine.policy.request("requested")
-        return {"requested": sorted(asked)}
+        self._refuse_on_schedule()
+        owned = self._owned()
+        asked = owned if stream is None else {stream: owned[stream]}
+        begun = {name: self._events.ask_for_training(each) for name, (_, each) in sorted(asked.items())}
+        return {
+            "requested": [name for name, is_new in begun.items() if is_new],
+            "skipped": [name for name, is_new in begun.items() if not is_new],  # one is queued or running
+        }
+
+    async def _revert(self, stream: str | None) -> Mapping[str, Any]:
+        """Go back to the model of before, in one stream; KeyError where there is no such stream."""
+        self._refuse_on_schedule()
+        owned = self._owned()
+        if stream is None and len(owned) != 1:
+            raise StreamerError(f"there are {len(owned)} streams: name the one whose model is to be reverted")
+        worker, found = owned[next(iter(owned)) if stream is None else stream]
+        unwanted = found.engine.model_id
+        try:
+            async with asyncio.timeout(_REVERT_SECONDS):
+                swap = await worker.revert(found)
+        except TimeoutError:
+            raise StreamerError(
+                f"stream {found.name!r}: no answer within {_REVERT_SECONDS:g} s, look for the model that serves"
+            ) from None
+        log.info("model reverted", stream=found.name, model=unwanted, serves=swap.model)
+        return {"stream": found.name, "reverted": unwanted, "model": swap.model}
+
+    def _refuse_on_schedule(self) -> None:
+        if self._scheduled:
+            raise StreamerError("this daemon repeats the swaps of an earlier run: run it without --schedule")
 
     # --- shut down ------------------------------------------------------------------------------------------------
 

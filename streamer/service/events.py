@@ -1,6 +1,7 @@
 """What follows from the workers' events: measurements, trainings, and records in the model store."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import structlog
 
 from streamer.core.outcome import Swap
+from streamer.core.policy import Reason
 from streamer.errors import ArtifactError
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
@@ -32,6 +34,7 @@ class Events:
         self._telemetry = Telemetry(metrics)
         self._restoring: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
+        self._in_order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     # --- partitions -----------------------------------------------------------------------------------------------
 
@@ -93,13 +96,27 @@ class Events:
         def ours() -> bool:
             return worker.partition.streams.get(stream.name) is stream
 
-        def collect() -> tuple[TrainingSet, str | None] | None:
+        def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
+            if waited:
+                engine.policy.waited()
             return (training_set(stream), engine.serving.model.id if engine.serving else None) if ours() else None
+
+        def reverted(model_id: str) -> bool:
+            return model_id in engine.reverted
 
         async def install(model_id: str) -> None:
             await worker.install(stream, model_id)
 
-        self._trainer.request(Job(stream.name, reason, collect, install, engine.policy.ended))
+        if self._trainer.request(Job(stream.name, reason, collect, reverted, install, engine.policy.ended)):
+            self._metrics.retrains_requested.labels(stream.name, reason).inc()
+
+    def ask_for_training(self, stream: Stream) -> bool:
+        """An operator asks for a training; False, and counted as skipped, where one is queued or running."""
+        if self._trainer.busy_with(stream.name):
+            self.trained(stream.name, RetrainOutcome.SKIPPED, None)
+            return False
+        stream.engine.policy.request(Reason.REQUESTED)
+        return True
 
     def trained(self, stream: str, outcome: RetrainOutcome, seconds: float | None) -> None:
         """A training has ended; seconds: None where none was begun."""
@@ -108,16 +125,27 @@ class Events:
             self._metrics.retrain_duration.observe(seconds)
 
     def swapped(self, worker: PartitionWorker, stream: Stream, swap: Swap) -> None:
-        """A model has begun to serve: record that, and let go of the models that none needs."""
+        """A model, or persistence, has begun to serve: record that, and let go of the models that none needs.
+
+        Kept are the newest, that which serves, and that which a revert would go back to.
+        """
         log.info("model serves", stream=stream.name, model=swap.model, after=swap.after, start=swap.start)
         self._telemetry.show_model(stream)
         self._errand(self._store.record_swap, stream.name, asdict(swap))
-        self._errand(self._store.prune, stream.name, {swap.model})
+        self._errand(self._store.prune, stream.name, {swap.model, *stream.engine.earlier_models()[:1]})
 
-    def _errand(self, work: Callable[..., Any], *arguments: Any) -> None:
-        task = asyncio.create_task(_in_thread(work, *arguments))
+    def _errand(self, work: Callable[..., Any], stream: str, *arguments: Any) -> None:
+        task = asyncio.create_task(self._in_thread(work, stream, *arguments))
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+    async def _in_thread(self, work: Callable[..., Any], stream: str, *arguments: Any) -> None:
+        """A store that is full or away must not stop the stream: what it could not record, it is told again."""
+        async with self._in_order[stream]:  # of two swaps after one tick the later counts
+            try:
+                await asyncio.to_thread(work, stream, *arguments)
+            except ArtifactError as error:
+                log.error("the model store refuses", reason=str(error))
 
     async def errands(self) -> None:
         """Wait for what is still being recorded."""
@@ -137,11 +165,3 @@ def training_set(stream: Stream) -> TrainingSet:
         breaks=history.breaks.copy(),
         prices=prices,
     )
-
-
-async def _in_thread(work: Callable[..., Any], *arguments: Any) -> None:
-    """A store that is full or away must not stop the stream: what it could not record, it is told again."""
-    try:
-        await asyncio.to_thread(work, *arguments)
-    except ArtifactError as error:
-        log.error("the model store refuses", reason=str(error))

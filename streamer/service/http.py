@@ -6,7 +6,7 @@ import hmac
 import inspect
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from html import escape
 from typing import Any, Final, cast
 
@@ -24,6 +24,9 @@ Action = Callable[..., Awaitable[Mapping[str, Any]]]
 """What a POST asks for. Its parameters are keywords, named in its signature: a string each, None if not sent.
 A KeyError of a parameter's value says that there is no such thing (404), a StreamerError that it cannot be (409).
 """
+
+View = Callable[[], Mapping[str, Any]]
+"""What a GET shows, as JSON."""
 
 MAX_BODY: Final = 64 * 1024
 """Bytes; a request names a stream, at most 256 bytes long."""
@@ -62,6 +65,7 @@ class HttpServer:
         health: What `/livez` and `/readyz` show.
         token: Bearer token of the POST requests; without one they are refused.
         actions: What `POST /-/<name>` does, by name.
+        views: What `GET /api/v1/<name>` shows, by name.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class HttpServer:
         health: Health,
         token: SecretStr | None = None,
         actions: Mapping[str, Action] | None = None,
+        views: Mapping[str, View] | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -79,6 +84,7 @@ class HttpServer:
         self._health = health
         self._token = token
         self._actions = dict(actions or {})
+        self._views = dict(views or {})
         self._rendering = asyncio.Lock()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -131,6 +137,8 @@ class HttpServer:
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
+        for name, view in self._views.items():
+            app.router.add_get(f"/api/v1/{name}", _shown(view))
         for name, action in self._actions.items():
             app.router.add_post(f"/-/{name}", self._guarded(action))
         return app
@@ -159,7 +167,7 @@ class HttpServer:
         return _probe("ready", self._health.readiness())
 
     async def _index(self, request: web.Request) -> web.Response:
-        return web.Response(text=_page(self._health.readiness(), self._actions), content_type="text/html")
+        return web.Response(text=_page(self._health.readiness(), self._views, self._actions), content_type="text/html")
 
     # What it does
 
@@ -257,6 +265,13 @@ async def _json_object(request: web.Request) -> dict[str, object]:
 # Responses
 
 
+def _shown(view: View) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return web.json_response(dict(view()))
+
+    return cast(Handler, handle)
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
@@ -288,11 +303,12 @@ def _probe(verdict: str, report: Report) -> web.Response:
     return web.json_response(body, status=200 if report.ok else 503)
 
 
-def _page(readiness: Report, actions: Mapping[str, Action]) -> str:
+def _page(readiness: Report, views: Iterable[str], actions: Iterable[str]) -> str:
     checks = "".join(
         f"<li>{escape(name)}: {escape(detail)}{' (failing)' if name in readiness.failing else ''}</li>"
         for name, detail in readiness.checks.items()
     )
+    paths = "".join(f'<li><a href="/api/v1/{escape(name)}">/api/v1/{escape(name)}</a></li>' for name in views)
     posts = "".join(f"<li>POST /-/{escape(name)} (with the bearer token)</li>" for name in actions)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -305,6 +321,7 @@ def _page(readiness: Report, actions: Mapping[str, Action]) -> str:
 <li><a href="/metrics">/metrics</a>: for Prometheus</li>
 <li><a href="/livez">/livez</a>: whether it makes progress</li>
 <li><a href="/readyz">/readyz</a>: whether it serves</li>
+{paths}
 {posts}
 </ul>
 </body>

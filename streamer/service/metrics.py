@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from streamer import __version__
+from streamer.core.policy import Reason
 from streamer.service.scores import ScoreCollector, ScoreView
 
 MAX_SYMBOL_SERIES: Final = 2_000
@@ -89,7 +90,7 @@ class _NewestTick:
 class Metrics:
     """All metrics, on the registry given; used as `metrics.ticks.labels(stream, status).inc()`.
 
-    What stands beside `stream` as a label comes from this module's enums, or `forget` would leave it behind.
+    What stands beside `stream` as a label comes from an enum, or `forget` would leave it behind.
 
     Args:
         registry: Where they are registered; one registry takes one `Metrics`.
@@ -170,6 +171,9 @@ class Metrics:
         self.missing_ticks = counter("streamer_missing_ticks_total", "Ticks missing from the grid, stepped over")
         self.forecasts = counter("streamer_forecasts_total", "Forecasts published", "model_kind")
         self.retrains = counter("streamer_retrains_total", "Trainings that were due, by their end", "outcome")
+        self.retrains_requested = counter(
+            "streamer_retrains_requested_total", "Trainings that were queued, by why they were due", "reason"
+        )
 
     def _make_stream_gauges(self) -> None:
         def gauge(name: str, documentation: str) -> Gauge:
@@ -194,6 +198,7 @@ class Metrics:
             (self.ticks, tuple(TickStatus)),
             (self.forecasts, tuple(ModelKind)),
             (self.retrains, tuple(RetrainOutcome)),
+            (self.retrains_requested, tuple(Reason)),
         )
 
     def _make_process_metrics(self) -> None:

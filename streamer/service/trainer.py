@@ -37,12 +37,14 @@ class Job:
     """One training to be done.
 
     collect: gives the history when its turn comes, and the id of the model in service (None: persistence); None if
-    the stream is not ours any more. install: puts a promoted model into service. ended: called last, whatever came.
+    the stream is not ours any more. It is told whether those of other streams came first. reverted: whether a model
+    was reverted. install: puts a promoted model into service. ended: called last, whatever came.
     """
 
     stream: str
     reason: str
-    collect: Callable[[], tuple[TrainingSet, str | None] | None]
+    collect: Callable[[bool], tuple[TrainingSet, str | None] | None]
+    reverted: Callable[[str], bool]
     install: Callable[[str], Awaitable[None]]
     ended: Callable[[], None]
 
@@ -67,15 +69,16 @@ class Trainer:
         self._settings = settings
         self._store = store
         self._ended = ended
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._jobs: asyncio.Queue[tuple[Job, bool]] = asyncio.Queue()
         self._pending: set[str] = set()
 
     def request(self, job: Job) -> bool:
         """Queue a training; False (and nothing done) where one of the stream is queued or running."""
         if job.stream in self._pending:
             return False
+        waits = bool(self._pending)
         self._pending.add(job.stream)
-        self._jobs.put_nowait(job)
+        self._jobs.put_nowait((job, waits))
         return True
 
     def busy_with(self, stream: str) -> bool:
@@ -86,11 +89,11 @@ class Trainer:
         """Do the trainings one after the other, until cancelled; then the running process is killed."""
         await asyncio.to_thread(_sweep)
         while True:
-            job = await self._jobs.get()
+            job, waited = await self._jobs.get()
             began = time.monotonic()
             outcome: RetrainOutcome | None
             try:
-                outcome = await self._train(job)
+                outcome = await self._train(job, waited)
             except (TrainingError, ArtifactError, LookupError, OSError) as error:
                 log.error("training failed, serving goes on as it was", stream=job.stream, reason=str(error))
                 outcome = RetrainOutcome.FAILED
@@ -100,14 +103,16 @@ class Trainer:
             if outcome is not None:
                 self._ended(job.stream, outcome, time.monotonic() - began)
 
-    async def _train(self, job: Job) -> RetrainOutcome | None:
-        collected = job.collect()
+    async def _train(self, job: Job, waited: bool) -> RetrainOutcome | None:
+        collected = job.collect(waited)
         if collected is None:
             return None
         history, champion = collected
         log.info("training", stream=job.stream, reason=job.reason, ticks=len(history), champion=champion)
         with tempfile.TemporaryDirectory(prefix=fitting.FOLDER) as folder:
             result = await self._fit(Path(folder), job.stream, history, champion)
+            if result["promoted"] and job.reverted(result["model"]):
+                result |= {"promoted": False, "reason": "rejected: it was reverted before"}
             if not result["promoted"]:
                 log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
                 return RetrainOutcome.REJECTED

@@ -26,6 +26,8 @@ def engine_settings(settings: Settings) -> EngineSettings:
         first=retrain.first,
         every=retrain.every,
         history=retrain.history,
+        drift=retrain.drift,
+        cooldown=retrain.cooldown,
     )
 
 

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.core.catchup import CatchUp
-from streamer.core.outcome import Swap
-from streamer.errors import BrokerError, ConfigError
+from streamer.core.outcome import PERSISTENCE_MODEL, Swap
+from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
 from streamer.service import restore
 from streamer.service.broker import Broker
 from streamer.service.partition import Batch, Partition, Stream
@@ -54,6 +54,29 @@ class _Fetched:
     at: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exchange:
+    """A model that waits for its turn between two ticks.
+
+    ready: None is persistence. reverts: the model in service that is never to serve again. done: for who waits.
+    """
+
+    stream: Stream
+    ready: CatchUp | None
+    reverts: str | None = None
+    done: asyncio.Future[Swap] | None = None
+
+    def settle(self, swap: Swap) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_result(swap)
+
+    def refuse(self, reason: str) -> None:
+        if self.done is None:
+            log.warning("model not swapped in", stream=self.stream.name, reason=reason)
+        elif not self.done.done():
+            self.done.set_exception(StreamerError(f"stream {self.stream.name!r}: {reason}"))
+
+
 class PartitionWorker:
     """Owns one partition until `stop`. Its engines are changed by its own loop only, so nothing is locked."""
 
@@ -73,7 +96,7 @@ class PartitionWorker:
         self._observer = observer
         self._sink: Sink
         self._position = 0
-        self._ready: list[tuple[Stream, CatchUp]] = []
+        self._ready: list[_Exchange] = []
         self._stopping = False
         self._fetch_timeout: asyncio.Timeout | None = None
 
@@ -92,7 +115,7 @@ class PartitionWorker:
                 attempt += 1
                 log.warning("partition begins anew", partition=str(self), error=str(error), in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
-                self.partition, self._ready = self._new_partition(), []
+                self.partition = self._new_partition()
                 await asyncio.sleep(delay)
 
     def stop(self) -> None:
@@ -102,11 +125,38 @@ class PartitionWorker:
 
     async def install(self, stream: Stream, model_id: str) -> None:
         """Load a model and catch it up beside the path; the loop swaps it in between two ticks. ArtifactError."""
+        self._exchange(_Exchange(stream, await self._caught_up(stream, model_id)))
+
+    async def revert(self, stream: Stream) -> Swap:
+        """Go back to the model that served before, or to persistence, once and for all; returns when that is visible.
+
+        StreamerError where no model serves, or where the partition begins anew meanwhile.
+        """
+        unwanted = stream.engine.model_id
+        if unwanted == PERSISTENCE_MODEL:
+            raise StreamerError(f"stream {stream.name!r} is served by {unwanted}: there is nothing to revert")
+        done: asyncio.Future[Swap] = asyncio.get_running_loop().create_future()
+        self._exchange(_Exchange(stream, await self._earlier(stream), unwanted, done))
+        return await done
+
+    async def _earlier(self, stream: Stream) -> CatchUp | None:
+        """The nearest model of before that can be had, caught up; None: persistence."""
+        for model_id in stream.engine.earlier_models():
+            try:
+                return await self._caught_up(stream, model_id)
+            except (ArtifactError, LookupError) as error:
+                log.warning("model passed over", stream=stream.name, model=model_id, reason=str(error))
+        return None
+
+    async def _caught_up(self, stream: Stream, model_id: str) -> CatchUp:
         model = await asyncio.to_thread(self.partition.models, stream.name, model_id)
         ready = stream.engine.catch_up(model)
         while not ready.advance(_SLICE):
             await asyncio.sleep(0)
-        self._ready.append((stream, ready))
+        return ready
+
+    def _exchange(self, exchange: _Exchange) -> None:
+        self._ready.append(exchange)
         self._interrupt_fetch()
 
     def _interrupt_fetch(self) -> None:
@@ -124,12 +174,23 @@ class PartitionWorker:
                 self._broker, self._consumer, self._sink, self.tp, self.partition, self._observer.progress
             )
             self._observer.restored(self, time.monotonic() - began)
+            await self._replace_lost()
             history = asyncio.create_task(restore.load_history(self._broker, self.tp, self.partition))
             await self._serve()
         finally:
             if history is not None:
                 history.cancel()
+            for exchange in self._ready:
+                exchange.refuse(f"partition {self} was left or begins anew, ask again")
+            self._ready = []
             await self._sink.stop()
+
+    async def _replace_lost(self) -> None:
+        """Where the model in service could not be loaded, one of before serves, or persistence, until the next."""
+        for stream in self.partition.streams.values():
+            if stream.engine.lost_model and self.partition.schedules is None:
+                self._observer.progress()
+                self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
     async def _serve(self) -> None:
         while not self._stopping:
@@ -146,15 +207,41 @@ class PartitionWorker:
     async def _swap_ready(self) -> None:
         """Swap in the models that have caught up. The snapshot is visible before the first forecast."""
         while self._ready:
-            stream, ready = self._ready.pop(0)
-            if self.partition.streams.get(stream.name) is not stream:
-                continue  # the stream was restored since: its training is asked for again
-            ready.advance(len(stream.engine.history))
-            swap = stream.engine.swap(ready)
-            batch = Batch(self._position)
-            self.partition.save(stream, batch)
-            await self._commit(batch)
-            self._observer.swapped(self, stream, swap)
+            exchange = self._ready[0]
+            obstacle = self._obstacle(exchange)
+            if obstacle is None:
+                await self._swap(exchange)
+            else:
+                exchange.refuse(f"{obstacle}, ask again")
+            del self._ready[0]
+
+    def _obstacle(self, exchange: _Exchange) -> str | None:
+        """What came between, if anything; a training that it makes vain is asked for again in its time."""
+        stream, ready = exchange.stream, exchange.ready
+        if exchange.done is not None and exchange.done.done():
+            return "nobody waits for it any more"
+        if self.partition.streams.get(stream.name) is not stream:
+            return "the stream was restored meanwhile"
+        if exchange.reverts not in (None, stream.engine.model_id):
+            return f"model {stream.engine.model_id} has taken over meanwhile"
+        if ready is not None and ready.serving.model.id in stream.engine.reverted:
+            return f"model {ready.serving.model.id} was reverted meanwhile"
+        try:
+            return None if ready is None or ready.advance(len(stream.engine.history)) else "ticks are left"
+        except LookupError as error:
+            return str(error)
+
+    async def _swap(self, exchange: _Exchange) -> None:
+        stream, engine = exchange.stream, exchange.stream.engine
+        if exchange.reverts is None:
+            swap = engine.swap(exchange.ready)
+        else:
+            swap = engine.revert(exchange.reverts, exchange.ready)
+        batch = Batch(self._position)
+        self.partition.save(stream, batch)
+        await self._commit(batch)
+        self._observer.swapped(self, stream, swap)
+        exchange.settle(swap)
 
     async def _fetch(self) -> _Fetched | None:
         """Records as soon as there are any; None after a while without, and at once when interrupted.
@@ -214,6 +301,8 @@ class PartitionWorker:
         self.partition.committed(batch)
 
     def _ask_for_trainings(self) -> None:
+        if self.partition.schedules is not None:
+            return  # the swaps of an earlier run replace them
         for stream in self.partition.streams.values():
             if stream.history_complete and stream.engine.policy.wanted:
                 self._observer.wants_training(self, stream, stream.engine.policy.wanted)

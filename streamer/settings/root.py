@@ -126,6 +126,13 @@ class Retrain(Section):
 
     first: int = Field(default=500, ge=1, description="Ticks before the first training.")
     every: int = Field(default=1440, ge=0, description="Ticks from training to training; 0: only on request.")
+    drift: float = Field(
+        default=50.0,
+        ge=0,
+        le=1000,
+        description="Training out of turn once the loss has risen against persistence's by so much; 0: never.",
+    )
+    cooldown: int = Field(default=500, ge=0, description="Ticks after a training came due, or a swap, without that.")
     history: int = Field(default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most.")
     time_limit: Seconds = Field(default=900.0, ge=1, le=7 * DAY, description="After this a training is ended.")
     memory_limit: Bytes = Field(
