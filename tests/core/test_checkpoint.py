@@ -197,8 +197,41 @@ def test_where_the_champion_cannot_be_loaded_persistence_serves_and_a_training_i
     (notice,) = restored.notices
     assert "m1" in notice
     assert "m1 is gone" in notice
+    assert restored.engine.lost_model == "m1"
     forecast = forecast_of(restored.engine.process(walk(21)[20]))
     assert (forecast.model, forecast.yhat.tolist()) == ("persistence", forecast.last.tolist())
+
+
+def test_a_lost_champion_is_named_until_another_serves_in_its_place() -> None:
+    """Through further restarts, and the nearest to go back to is itself: its store may only have been away."""
+    engine = ForecastEngine(SMALL)
+    run(engine, walk(20))
+    older, lost = fake(engine, "m1"), fake(engine, "m2")
+    put_into_service(engine, older)
+    run(engine, walk(21)[20:])
+    put_into_service(engine, lost)
+    for _ in range(2):
+        engine = checkpoint.restore(SMALL, checkpoint.save(engine, {}), shelf(older).load).engine
+        assert engine.lost_model == "m2"
+        assert engine.earlier_models() == ("m2", "m1")
+
+    put_into_service(engine, replace(older, as_of=1))
+
+    assert engine.lost_model is None
+    assert restart(engine, older).lost_model is None
+    engine.swap(None)
+    assert restart(engine).lost_model is None
+
+
+def test_what_was_reverted_stays_so_after_a_restart_and_under_other_settings() -> None:
+    engine = ForecastEngine(SMALL)
+    run(engine, walk(20))
+    put_into_service(engine, fake(engine))
+    engine.revert("m1", None)
+
+    assert restart(engine).reverted == ("m1",)
+    other = replace(SMALL, coverage=0.5)
+    assert checkpoint.restore(other, checkpoint.save(engine, {}), EMPTY.load).engine.reverted == ("m1",)
 
 
 def test_a_schedule_is_taken_up_again_after_a_restart() -> None:

@@ -46,3 +46,54 @@ def test_a_request_leaves_the_schedule_as_it_was() -> None:
     policy.request("operator")
 
     assert due(policy, 30) == [2, 12, 22]
+
+
+def test_drift_makes_a_training_due_once_in_a_cool_down() -> None:
+    policy = RetrainPolicy(first=100, every=100, cooldown=10)
+
+    due = [i for i in range(1, 40) if policy.tick(drifted=i > 3) is not None]
+
+    assert due == [4, 15, 26, 37]
+    assert policy.wanted == "drift"
+
+
+def test_drift_leaves_the_schedule_as_it_was_and_is_not_acted_on_soon_after_it() -> None:
+    policy = RetrainPolicy(first=8, every=20, cooldown=5)
+
+    reasons = {i: reason for i in range(1, 31) if (reason := policy.tick(drifted=i in (4, 10, 13, 14)))}
+
+    assert reasons == {4: "drift", 8: "schedule", 14: "drift", 28: "schedule"}
+
+
+def test_a_swap_is_given_the_cool_down_too() -> None:
+    policy = RetrainPolicy(first=100, every=100, cooldown=10)
+    due(policy, 3)
+    policy.settle()
+
+    assert [policy.tick(drifted=True) for _ in range(11)] == [None] * 10 + ["drift"]
+
+
+def test_with_every_0_drift_makes_no_training_due() -> None:
+    policy = RetrainPolicy(first=5, every=0, cooldown=1)
+
+    assert {policy.tick(drifted=True) for _ in range(20)} == {None}
+
+
+def test_a_scheduled_training_that_waited_for_others_puts_off_the_next() -> None:
+    policy = RetrainPolicy(first=5, every=10)
+    due(policy, 8)
+    policy.waited()
+    policy.ended()
+
+    assert due(policy, 25) == [10, 20]
+
+
+def test_a_training_out_of_turn_that_waited_puts_off_nothing() -> None:
+    policy = RetrainPolicy(first=5, every=10)
+    due(policy, 5)
+    policy.ended()
+    policy.request("requested")
+    due(policy, 3)
+    policy.waited()
+
+    assert due(policy, 20) == [7, 17]

@@ -299,3 +299,130 @@ def test_only_the_newest_swaps_are_kept() -> None:
         put_into_service(engine, fake(engine, symbols=("A",)))
 
     assert [swap.after for swap in engine.swaps] == [tick.time for tick in ticks[-32:]]
+
+
+# Reverts
+
+
+def after(live: Live, *, swaps: int) -> ForecastEngine:
+    """The engine of `live` after `swaps` models m0, m1, ... with some ticks before, between and behind."""
+    for number in range(swaps):
+        live.process(walk(60)[10 * number : 10 * (number + 1)]).train()
+        put_into_service(live.engine, live.models[-1])
+    live.process(walk(60)[10 * swaps : 10 * (swaps + 1)])
+    return live.engine
+
+
+def revert(live: Live) -> str:
+    """Go back as the service does; returns the id of the model that serves then."""
+    engine = live.engine
+    back = engine.earlier_models()
+    by_id = {model.id: model for model in live.models}
+    ready = engine.catch_up(by_id[back[0]]) if back else None
+    assert ready is None or ready.advance(100)
+    return engine.revert(engine.model_id, ready).model
+
+
+def test_a_revert_goes_back_model_by_model_and_at_last_to_persistence() -> None:
+    live = Live()
+    engine = after(live, swaps=3)
+
+    served = []
+    for tick in walk(60)[40:43]:
+        served.append(revert(live))
+        live.process([tick])
+
+    assert served == ["m1", "m0", "persistence"]
+    assert engine.reverted == ("m2", "m1", "m0")
+    assert [forecast_of(step).model for step in live.steps[-3:]] == served
+    assert engine.serving is None
+
+
+def test_a_revert_goes_back_to_persistence_where_that_served_before() -> None:
+    live = Live()
+    engine = after(live, swaps=1)
+    revert(live)
+    live.process(walk(60)[20:30]).train()
+    put_into_service(engine, live.models[-1])
+    live.process(walk(60)[30:31])
+
+    assert revert(live) == "persistence"
+    assert engine.reverted == ("m0", "m1")
+
+
+def test_a_reverted_model_is_never_put_into_service_again() -> None:
+    live = Live()
+    engine = after(live, swaps=2)
+    revert(live)
+    ready = engine.catch_up(live.models[1])
+    assert ready.advance(100)
+
+    with pytest.raises(ValueError, match="m1 was reverted"):
+        engine.swap(ready)
+    assert engine.model_id == "m0"
+
+
+def test_only_the_model_in_service_can_be_reverted() -> None:
+    engine = after(Live(), swaps=1)
+
+    with pytest.raises(ValueError, match="m7 does not serve"):
+        engine.revert("m7", None)
+    assert engine.reverted == ()
+
+
+def test_a_model_trained_from_a_reverted_one_may_serve() -> None:
+    live = Live()
+    engine = after(live, swaps=2)
+    live.train()
+    revert(live)
+
+    put_into_service(engine, live.models[-1])
+
+    assert engine.model_id == "m2"
+
+
+@pytest.mark.parametrize("swaps", [1, 2])
+def test_a_schedule_repeats_reverts_to_a_model_and_to_persistence(swaps: int) -> None:
+    live = Live()
+    after(live, swaps=swaps)
+    revert(live)
+    live.process(walk(60)[40:50]).train()
+    put_into_service(live.engine, live.models[-1])
+    live.process(walk(60)[50:])
+    expected = ["m0", "persistence", "m1"] if swaps == 1 else ["m0", "m1", "m0", "m2"]
+    assert [swap.model for swap in live.engine.swaps] == expected
+
+    again = live.again()
+    ticks = [*walk(60)[: 10 * (swaps + 1)], *walk(60)[40:]]
+
+    assert forecasts(run(again, ticks)) == forecasts(live.steps)
+    assert again.swaps == live.engine.swaps
+
+
+def test_of_two_swaps_after_one_tick_the_later_is_the_record() -> None:
+    """The earlier one never forecast anything; a schedule has nothing to repeat of it."""
+    live = Live()
+    engine = after(live, swaps=1)
+    live.train()
+    put_into_service(engine, live.models[-1])
+
+    revert(live)
+
+    assert [(swap.model, swap.after) for swap in engine.swaps] == [
+        ("m0", walk(60)[9].time),
+        ("m0", walk(60)[19].time),
+    ]
+    assert revert(live) == "persistence"
+    live.process(walk(60)[20:])
+    assert forecasts(run(live.again(), walk(60))) == forecasts(live.steps)
+
+
+def test_only_the_newest_reverted_ids_are_kept() -> None:
+    engine = ForecastEngine(SMALL)
+    ticks = walk(70)
+    run(engine, ticks[:10])
+    for number in range(70):
+        put_into_service(engine, fake(engine, f"m{number}"))
+        engine.revert(f"m{number}", None)
+
+    assert engine.reverted == tuple(f"m{number}" for number in range(6, 70))

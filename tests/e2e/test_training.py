@@ -62,7 +62,9 @@ async def test_models_come_and_go_beside_the_ticks(bootstrap: str, topics: Topic
         await the_swap_is_where_the_store_says(service, stream, feed)
         scrape = await service.metrics()
         assert scrape.total("streamer_ticks_total", status="forecast") == len(feed.sent)
-        assert scrape.total("streamer_retrains_total") == 2
+        outcomes = ("promoted", "failed", "skipped")
+        assert [scrape.total("streamer_retrains_total", outcome=each) for each in outcomes] == [1, 1, 1]
+        assert scrape.total("streamer_retrains_total") == 3
         assert await service.terminate() == 0
 
 
@@ -123,11 +125,14 @@ async def the_trainer_steps_back(service: Service) -> None:
 
 
 async def a_killed_training_is_counted_and_no_more(service: Service, stream: str) -> None:
-    """It is refused without the token, begins with it, and its violent end is an outcome and a line in the log."""
+    """It is refused without the token, begins with it, and not twice; its violent end is an outcome and a log line."""
     assert (await service.post("/-/retrain", "wrong"))[0] == 401
     status, body = await service.post(f"/-/retrain?stream={stream}", TOKEN)
-    assert (status, json.loads(body)) == (200, {"requested": [stream]})
-    os.kill(await service.trainer(), signal.SIGKILL)
+    assert (status, json.loads(body)) == (200, {"requested": [stream], "skipped": []})
+    trainer = await service.trainer()
+    status, body = await service.post("/-/retrain", TOKEN)
+    assert (status, json.loads(body)) == (200, {"requested": [], "skipped": [stream]})
+    os.kill(trainer, signal.SIGKILL)
     failure = await service.logged("training failed, serving goes on as it was")
     assert "SIGKILL" in failure["reason"]
     await retrains(service, "failed", 1)

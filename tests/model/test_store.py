@@ -162,10 +162,33 @@ def test_swaps_are_recorded_once_and_come_back_in_order(store: ModelStore) -> No
     assert list(store.list(STREAM)) == [], "swaps are no models"
 
 
+def test_swaps_keep_their_order_where_time_restarts(store: ModelStore) -> None:
+    first = {"model": "m1", "after": 1_000, "restarts": 0}
+    second = {"model": "m2", "after": 500, "restarts": 1}
+    third = {"model": "m1", "after": 1_000, "restarts": 1}
+    for swap in (third, second, first):
+        store.record_swap(STREAM, swap)
+    assert list(store.swaps(STREAM)) == [first, second, third]
+
+
+def test_of_two_swaps_after_one_tick_the_later_is_kept(store: ModelStore) -> None:
+    for model in ("m1", "persistence"):
+        store.record_swap(STREAM, {"model": model, "after": 1_000, "restarts": 0})
+    assert [swap["model"] for swap in store.swaps(STREAM)] == ["persistence"]
+
+
+def test_streams_are_listed_by_name_whatever_that_is(store: ModelStore) -> None:
+    names = ["prices-0", "a/b", "..", "ü€😀", "%2E"]
+    for name in names:
+        store.record_swap(name, {"model": "m", "after": 1})
+    store.record_swap("x" * 201, {"model": "m", "after": 1})
+    assert store.streams() == sorted(names), "of the long one only a hash is kept"
+
+
 def test_a_damaged_record_of_a_swap_is_named(store: ModelStore) -> None:
     store.record_swap(STREAM, {"model": "m", "after": 7})
-    put(store, "7-m.json", b"{", "swaps")
-    with pytest.raises(ArtifactError, match=r"7-m\.json is no record of a swap"):
+    put(store, "0-7.json", b"{", "swaps")
+    with pytest.raises(ArtifactError, match=r"0-7\.json is no record of a swap"):
         store.swaps(STREAM)
 
 
@@ -229,5 +252,5 @@ def test_a_record_of_a_swap_holds_what_it_was_given(tmp_path: Path) -> None:
     """Whoever looks into the folder finds plain JSON, a file per swap."""
     swap = {"model": artifact().id, "after": 60_000, "start": "trained"}
     ModelStore(str(tmp_path), keep=1).record_swap(STREAM, swap)
-    path = tmp_path / STREAM / "swaps" / f"60000-{artifact().id}.json"
+    path = tmp_path / STREAM / "swaps" / "0-60000.json"
     assert json.loads(path.read_text(encoding="utf-8")) == swap

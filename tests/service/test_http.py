@@ -72,7 +72,8 @@ async def start(metrics: Metrics, health: Health, retrain: Retrain) -> AsyncIter
 
     async def start(token: str | None = TOKEN, **actions: http.Action) -> str:
         secret = None if token is None else SecretStr(token)
-        server = HttpServer("127.0.0.1", 0, metrics, health, secret, {"retrain": retrain} | actions)
+        views = {"streams": lambda: {"prices-0": {"model": "m1"}}}
+        server = HttpServer("127.0.0.1", 0, metrics, health, secret, {"retrain": retrain} | actions, views)
         servers.append(server)
         return f"http://127.0.0.1:{await server.start()}"
 
@@ -100,6 +101,14 @@ async def test_a_free_port_is_found_and_told(url: str, client: aiohttp.ClientSes
     assert port_of(url) > 0
     async with client.get(f"{url}/livez") as response:
         assert response.status == 200
+
+
+async def test_a_view_is_json_for_everybody_and_the_index_names_it(url: str, client: aiohttp.ClientSession) -> None:
+    async with client.get(f"{url}/api/v1/streams") as response:
+        assert (response.status, await response.json()) == (200, {"prices-0": {"model": "m1"}})
+        assert response.headers["Cache-Control"] == "no-store"
+    async with client.get(url) as response:
+        assert 'href="/api/v1/streams"' in await response.text()
 
 
 # Metrics

@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streamer import __version__
+from streamer.core.policy import Reason
 from streamer.service.health import watch_loop_lag
 from streamer.service.metrics import LATENCY_BUCKETS, Metrics, ModelKind, RetrainOutcome, TickStatus
 from tests.support import eventually
@@ -81,6 +82,8 @@ def use_everything(metrics: Metrics, stream: str = "prices-0") -> None:
         metrics.forecasts.labels(stream, kind).inc()
     for outcome in RetrainOutcome:
         metrics.retrains.labels(stream, outcome).inc()
+    for reason in Reason:
+        metrics.retrains_requested.labels(stream, reason).inc()
     for counter in (metrics.conflicts, metrics.blank_prices, metrics.session_breaks, metrics.missing_ticks):
         counter.labels(stream).inc()
     for gauge in (metrics.last_forecast_timestamp, metrics.window_fill, metrics.history_fill):

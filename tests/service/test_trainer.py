@@ -1,0 +1,80 @@
+"""The queue of trainings: one at a time, one for each stream, each told whether it had to wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import ArtifactError
+from streamer.model.dataset import TrainingSet
+from streamer.model.store import ModelStore
+from streamer.service.metrics import RetrainOutcome
+from streamer.service.trainer import Job, Trainer, TrainerSettings
+from tests.support import eventually
+
+
+class Queued:
+    """Notes what becomes of jobs whose stream is not ours any more when their turn comes: no process is begun."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self.trainer = Trainer(TrainerSettings("", 1.0, 1 << 30), store, self._counted)
+        self.waited: dict[str, bool] = {}
+        self.ended: list[str] = []
+        self.outcomes: list[tuple[str, RetrainOutcome]] = []
+
+    def job(self, stream: str, error: Exception | None = None) -> Job:
+        def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
+            self.waited[stream] = waited
+            if error is not None:
+                raise error
+            return None
+
+        async def install(model_id: str) -> None:
+            raise AssertionError(f"there is no model {model_id}")
+
+        return Job(stream, "schedule", collect, lambda _: False, install, lambda: self.ended.append(stream))
+
+    def _counted(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
+        self.outcomes.append((stream, outcome))
+
+
+@pytest.fixture
+async def queued(tmp_path: Path) -> AsyncIterator[Queued]:
+    """A queue that is worked off once the test lets go of the event loop."""
+    made = Queued(ModelStore(str(tmp_path), keep=1))
+    running = asyncio.create_task(made.trainer.run())
+    yield made
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_training_is_told_whether_those_of_other_streams_came_first(queued: Queued) -> None:
+    for stream in ("a", "b", "c"):
+        assert queued.trainer.request(queued.job(stream))
+    await eventually(lambda: len(queued.ended) == 3)
+    assert queued.trainer.request(queued.job("d"))
+    await eventually(lambda: len(queued.ended) == 4)
+
+    assert queued.ended == ["a", "b", "c", "d"]
+    assert queued.waited == {"a": False, "b": True, "c": True, "d": False}
+
+
+async def test_a_stream_is_queued_once(queued: Queued) -> None:
+    assert queued.trainer.request(queued.job("a"))
+    assert not queued.trainer.request(queued.job("a"))
+    assert queued.trainer.busy_with("a")
+
+    await eventually(lambda: queued.ended == ["a"])
+
+    assert not queued.trainer.busy_with("a")
+    assert queued.trainer.request(queued.job("a"))
+
+
+async def test_a_training_that_fails_is_counted_and_the_next_begins(queued: Queued) -> None:
+    queued.trainer.request(queued.job("a", ArtifactError("the champion is gone")))
+    queued.trainer.request(queued.job("b"))
+
+    await eventually(lambda: queued.ended == ["a", "b"])
+
+    assert queued.outcomes == [("a", RetrainOutcome.FAILED)]
