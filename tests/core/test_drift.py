@@ -1,5 +1,6 @@
 """Drift: silent while nothing changes, awake soon after what was predictable is not."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from streamer.core.drift import CAP, Drift
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.features import State
 from streamer.core.grid import Floats, Row
+from streamer.core.levels import Change, Levels
 from streamer.core.outcome import Step
 from streamer.core.tick import Tick
 from tests.core.fakes import FakeForecaster, shelf
@@ -144,6 +146,11 @@ class _Reverting(FakeForecaster):
         return after, np.stack([-0.5 * moved, -0.5 * moved])
 
 
+def reverting(model_id: str) -> _Reverting:
+    """A model of A and B, of log returns."""
+    return _Reverting(model_id, ("A", "B"), ("A", "B"), Levels.starting([Change.AUTO] * 2))
+
+
 def market(rows: int, turn: int) -> list[Tick]:
     """Prices whose changes alternate, and go on instead from the row `turn`."""
     coefficients = np.where(np.arange(rows) < turn, -0.5, 0.5)
@@ -159,7 +166,7 @@ def drifting(ticks: list[Tick], settings: EngineSettings = LIVE) -> ForecastEngi
     """An engine that has seen `ticks`, with a model of the market's first part in service."""
     engine = ForecastEngine(settings)
     run(engine, ticks)
-    put_into_service(engine, _Reverting("m1", ("A", "B"), ("A", "B")))
+    put_into_service(engine, reverting("m1"))
     return engine
 
 
@@ -228,8 +235,22 @@ def test_a_model_that_has_just_begun_to_serve_is_given_the_cool_down() -> None:
     ticks = market(2_000, 1_000)
     engine = drifting(ticks[:20])
     run(engine, ticks[20:1_005])
-    put_into_service(engine, _Reverting("m2", ("A", "B"), ("A", "B")))
+    put_into_service(engine, reverting("m2"))
 
     due = [i for i, step in enumerate(run(engine, ticks[1_005:]), 1_005) if step.training]
 
     assert due[0] == 1_005 + LIVE.cooldown, "it drifts all the while"
+
+
+def test_a_price_below_zero_leaves_a_number_of_the_drift() -> None:
+    """From it on, that symbol's errors are measured as differences; the forecast of it was made of a log return."""
+    ticks = market(500, 1_000)
+    engine = ForecastEngine(replace(LIVE, change=Change.AUTO))
+    run(engine, ticks[:20])
+    put_into_service(engine, reverting("m1"))
+    run(engine, ticks[20:400])
+
+    for blank in ({}, {"B": math.nan}):
+        run(engine, [Tick(ticks[400].time + len(blank) * STEP, {"A": -1.0, "B": 100.0, **blank})])
+        assert all(map(math.isfinite, engine.drift))
+    assert engine.drift.seen == 382
