@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from streamer.backtesting import Options, Record, Result
 from streamer.backtesting.run import Schedule
+from streamer.core.catchup import STATELESS
 from streamer.core.forecaster import LSTM, PERSISTENCE, SERVED
-from streamer.core.outcome import Swap
+from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import TrainingError, UsageError
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
-from tests.backtesting.helpers import SMALL, Learner, bits, checked, run, walk
+from tests.backtesting.helpers import HALF, SMALL, Learner, bits, checked, run, walk
 from tests.core.helpers import FEW
 
 ONCE = Options(train_fraction=0.5, retrain_every=0)
@@ -147,6 +148,17 @@ class TestSchedule:
         assert bits(again) == bits(first)
         assert again.swaps.equals(first.swaps)
         assert again.models.equals(first.models)
+        assert again.notices == ()
+
+    def test_a_recorded_return_to_persistence_is_repeated(self, tmp_path: Path) -> None:
+        _, schedule = self.record(tmp_path, Learner())
+        [first, second, *_] = schedule.swaps
+        back = Swap(PERSISTENCE_MODEL, second.after, second.restarts, STATELESS, 0)
+        again = Result(run(walk(120), schedule=replace(schedule, swaps=[first, back]), options=HALF))
+        served = again.models.loc[pd.Timestamp(second.after, unit="ms", tz="UTC") :].iloc[2:]
+        assert again.swaps["model"].tolist() == [first.model, PERSISTENCE_MODEL]
+        assert set(served) == {PERSISTENCE_MODEL}
+        assert again.predicted.loc[served.index].equals(again.forecasters["persistence"].loc[served.index])
         assert again.notices == ()
 
     def test_swaps_that_were_not_met_are_told(self, tmp_path: Path) -> None:
