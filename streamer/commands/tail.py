@@ -72,6 +72,8 @@ def handle(arguments: argparse.Namespace) -> int:
 async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     from aiokafka import AIOKafkaConsumer
 
+    from streamer.service.broker import stop_consumer
+
     stop = asyncio.Event()
     stop_on_signals(stop)
     topic = getattr(settings.kafka.topics, arguments.topic.replace("-", "_"))
@@ -90,7 +92,7 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     try:
         await _print_all(consumer, arguments, stop)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def _require_topic(settings: "Settings", topic: str, name: str, stop: asyncio.Event) -> None:

@@ -247,14 +247,33 @@ class _Reader:
         self._start = start
 
     async def __aenter__(self) -> AIOKafkaConsumer:
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await stop_consumer(self._consumer)
+            raise
         self._consumer.assign([self._tp])
         if self._start is not None:
             self._consumer.seek(self._tp, self._start)
         return self._consumer
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group, if any, and disconnect.
+
+    aiokafka cancels its fetches, and with the broker away lets the CancelledError of one of them out: a caller that
+    nobody has cancelled would end silently, and the connections stay.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        await consumer._client.close()
 
 
 async def _batches(reader: AIOKafkaConsumer, tp: TopicPartition, end: int) -> AsyncIterator[list[ConsumerRecord]]:

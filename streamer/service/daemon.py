@@ -17,7 +17,7 @@ from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
 from streamer.service import fitting, wiring
-from streamer.service.broker import Broker
+from streamer.service.broker import Broker, stop_consumer
 from streamer.service.events import Events
 from streamer.service.group import Group
 from streamer.service.health import Health, watch_loop_lag
@@ -144,7 +144,7 @@ class Daemon:
         try:
             async with asyncio.timeout(limit):
                 await group.stop_workers()
-                await consumer.stop()
+                await stop_consumer(consumer)
         except TimeoutError:
             log.error("left without the broker's answer", daemon_shutdown_timeout=limit)
 
