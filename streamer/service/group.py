@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
+from streamer.errors import StreamerError
 from streamer.service.events import Events
 from streamer.service.worker import PartitionWorker
 
@@ -46,7 +48,7 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
             task = asyncio.create_task(worker.run(), name=f"worker {worker}")
             self._running[worker] = task
             self._events.assigned(worker)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(partial(self._ended, worker))
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """End the workers of all of them; assignment is eager, so it is always all."""
@@ -68,8 +70,11 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         for worker in running:
             self._events.gone(worker)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, worker: PartitionWorker, task: asyncio.Task[None]) -> None:
+        """A worker that ends before it is asked to has failed, however it ends: its partition would stay silent."""
         error = None if task.cancelled() else task.exception()
+        if error is None and worker in self._running:
+            error = StreamerError(f"the worker of {worker} ended by itself")
         if error is not None and self.failure is None:
             self.failure = error
             self.failed.set()

@@ -1,0 +1,75 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from aiokafka import TopicPartition
+
+from streamer.service.group import Group
+
+TP = TopicPartition("prices", 0)
+
+
+class Worker:
+    """Does `work` until it ends, or until it is stopped."""
+
+    def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
+        self._work = work
+        self._stopped = asyncio.Event()
+
+    def __str__(self) -> str:
+        return "prices-0"
+
+    async def run(self) -> None:
+        ends = [asyncio.ensure_future(each) for each in (self._work(), self._stopped.wait())]
+        done, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for each in pending:
+            each.cancel()
+        await done.pop()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def group_of(work: Callable[[], Awaitable[Any]]) -> Group:
+    worker: Any = Worker(work)
+    return Group(lambda tp, consumer: worker, Mock(), revoke_timeout=5.0)
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def at_once() -> None:
+    return
+
+
+async def cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def failing() -> None:
+    raise ValueError("three ticks in a row")
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [(at_once, "prices-0 ended by itself"), (cancelled, "prices-0 ended by itself"), (failing, "three ticks in a row")],
+)
+async def test_a_worker_that_ends_unasked_is_a_failure_however_it_ends(
+    work: Callable[[], Awaitable[Any]], reason: str
+) -> None:
+    """Or its partition would stay silent in a process that looks well."""
+    group = group_of(work)
+    await group.on_partitions_assigned([TP])
+    async with asyncio.timeout(5):
+        await group.failed.wait()
+    assert reason in str(group.failure)
+
+
+async def test_a_worker_that_ends_when_asked_to_is_none() -> None:
+    group = group_of(forever)
+    await group.on_partitions_assigned([TP])
+    await group.stop_workers()
+    assert group.failure is None
