@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, TextIO
 
@@ -17,12 +19,17 @@ LogFormat = Literal["text", "json"]
 MASK: Final = "**********"
 """Stands for a secret, as pydantic writes it."""
 
+REPEAT_SECONDS: Final = 10.0
+"""Between two records of aiokafka that say the same: with the broker away it says it a hundred times a second."""
+
 _LEADING_KEYS: Final = ("time", "level", "logger", "event")
 _TRACEBACK_KEYS: Final = ("exception", "stack")
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 
 
-def configure(level: str, format: LogFormat, stream: TextIO | None = None) -> None:
+def configure(
+    level: str, format: LogFormat, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+) -> None:
     """Send all records of `level` and above to `stream`; a second call replaces the first.
 
     Args:
@@ -31,6 +38,7 @@ def configure(level: str, format: LogFormat, stream: TextIO | None = None) -> No
             with `time` (ISO 8601, UTC), `level`, `logger`, `event` and what else the record has, tracebacks
             in `exception`.
         stream: Where to; standard error if None. Colours are used only if it is a terminal.
+        clock: Seconds, for how long ago a record was.
     """
     stream = sys.stderr if stream is None else stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -46,7 +54,9 @@ def configure(level: str, format: LogFormat, stream: TextIO | None = None) -> No
         # Modules make their loggers when imported, before this call: cached ones would keep the old settings.
         cache_logger_on_first_use=False,
     )
-    _install(_Handler(stream, _renderer(format, colours=stream.isatty())), threshold)
+    handler = _Handler(stream, _renderer(format, colours=stream.isatty()))
+    handler.addFilter(_Repeats(clock))
+    _install(handler, threshold)
     # aiokafka informs of every coordinator that it finds again, which under Kafka 4 is some times a minute (KIP-890).
     logging.getLogger("aiokafka").setLevel(threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
 
@@ -95,6 +105,34 @@ def _renderer(format: LogFormat, *, colours: bool) -> Processor:
 
 
 # Noise of libraries
+
+
+class _Repeats(logging.Filter):
+    """Lets through one record in `REPEAT_SECONDS` of those of aiokafka that differ in their arguments alone."""
+
+    _KINDS = 1_000  # more than it has: a text that is new each time must not be kept for ever
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__("aiokafka")
+        self._clock = clock
+        self._shown: dict[tuple[str, str], float] = {}
+        self._left_out: Counter[tuple[str, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is shown; the next one says how many were not."""
+        if not super().filter(record) or record.levelno < logging.WARNING:
+            return True
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if now - self._shown.get(kind, -math.inf) < REPEAT_SECONDS:
+            self._left_out[kind] += 1
+            return False
+        if len(self._shown) >= self._KINDS:
+            self._shown.clear()
+            self._left_out.clear()
+        self._shown[kind] = now
+        if left_out := self._left_out.pop(kind, 0):
+            record.msg = f"{record.msg} (and {left_out} more like it)"
+        return True
 
 
 def _is_harmless_retry(record: logging.LogRecord) -> bool:

@@ -205,6 +205,29 @@ def test_other_retries_of_the_producer_stay_warnings(stream: io.StringIO) -> Non
     assert [line["level"] for line in json_lines(stream)] == ["warning"]
 
 
+def test_what_aiokafka_says_again_and_again_is_shown_once_in_a_while_with_a_count(stream: io.StringIO) -> None:
+    """With the broker away it writes a hundred lines a second, which would fill a disk in days."""
+    now = 0.0
+    logs.configure("info", "json", stream, clock=lambda: now)
+    logger = logging.getLogger("aiokafka")
+    for now in (0.0, 1.0, 2.0, logs.REPEAT_SECONDS, logs.REPEAT_SECONDS + 1.0):
+        logger.error("Unable connect to node with id %s: %s", 1, f"refused at {now:g} s")
+        logger.error("Unable to update metadata from %s", [1])
+    assert [line["event"] for line in json_lines(stream)] == [
+        "Unable connect to node with id 1: refused at 0 s",
+        "Unable to update metadata from [1]",
+        "Unable connect to node with id 1: refused at 10 s (and 2 more like it)",
+        "Unable to update metadata from [1] (and 2 more like it)",
+    ]
+
+
+def test_what_others_say_again_and_again_is_shown_each_time(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream, clock=lambda: 0.0)
+    for _ in range(3):
+        structlog.get_logger("streamer.service.worker").warning("partition begins anew", partition="prices-0")
+    assert len(json_lines(stream)) == 3
+
+
 def test_a_client_that_does_not_speak_http_is_no_error_of_ours(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
     logger = logging.getLogger("aiohttp.server")
