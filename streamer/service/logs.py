@@ -11,6 +11,7 @@ from typing import Final, Literal, TextIO
 
 import numpy as np
 import structlog
+from aiokafka.errors import KafkaError
 from pydantic import Secret, SecretBytes, SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -154,6 +155,17 @@ def _is_malformed_request(record: logging.LogRecord) -> bool:
     return type(error).__module__ == "aiohttp.http_exceptions"
 
 
+def _is_left_by_aiokafka(record: logging.LogRecord) -> bool:
+    """Whether asyncio found a future or task of a client that was given up while its broker was away or refused.
+
+    Whoever waited for that client has been told, and says so. Tasks of ours that fail unheard are not among them.
+    """
+    text = record.getMessage()
+    error = record.exc_info[1] if record.exc_info else None
+    is_future = text.startswith("Future exception was never retrieved") and isinstance(error, KafkaError)
+    return is_future or (text.startswith("Task was destroyed") and "aiokafka" in text)
+
+
 def _demote(is_noise: Callable[[logging.LogRecord], bool]) -> Callable[[logging.LogRecord], bool]:
     """A filter that turns the records which `is_noise` knows into debug ones, and lets all through."""
 
@@ -168,6 +180,7 @@ def _demote(is_noise: Callable[[logging.LogRecord], bool]) -> Callable[[logging.
 _DEMOTIONS: Final = {
     "aiokafka.producer.sender": _demote(_is_harmless_retry),
     "aiohttp.server": _demote(_is_malformed_request),
+    "asyncio": _demote(_is_left_by_aiokafka),
 }
 """Filter by logger; made once, so that adding them again at a second `configure` changes nothing."""
 

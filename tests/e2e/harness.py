@@ -133,11 +133,14 @@ class Service:
         await until(self._is_ready)
         return self
 
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._running().poll() is not None
+
     async def exited(self, timeout: float = PATIENCE) -> int:
         """Wait until the process has ended by itself, and return its exit code."""
-        process = self._running()
-        await eventually(lambda: process.poll() is not None, timeout=timeout)
-        return process.wait()
+        await eventually(self.has_ended, timeout=timeout)
+        return self._running().wait()
 
     async def terminate(self, timeout: float = PATIENCE) -> int:
         """Send SIGTERM, and return the exit code."""

@@ -226,6 +226,29 @@ async def test_a_daemon_frozen_beyond_its_session_publishes_nothing_twice_when_i
         await exactly_once(third, feed)
 
 
+async def test_of_two_processes_with_one_instance_id_the_one_that_loses_says_so_and_ends(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """Each fences the other's producer; the broker lets both believe that the partition is theirs."""
+    prices = await topics.create("prices")
+    feed = Feed(bootstrap, prices)
+    first = Service(bootstrap, tmp_path, prices, kafka={"instance_id": "one"}, retrain={"every": 0})
+    async with first, feed.flowing(random_walk(5000), rate=50):
+        await first.ready()
+        async with first.sibling() as second:
+            (loser,) = await eventually(lambda: [each for each in (first, second) if each.has_ended()], timeout=60)
+            assert await loser.exited() == 3
+            assert "kafka.instance_id" in loser.stderr().splitlines()[-1]
+            assert "Traceback" not in loser.stderr()
+            winner = second if loser is first else first
+            fed = len(feed.sent)
+            await eventually(lambda: len(feed.sent) >= fed + 50)
+            await winner.caught_up(fed)
+            assert await winner.terminate() == 0
+    async with first.sibling() as third:
+        await exactly_once(third, feed)
+
+
 async def test_under_other_settings_the_ring_is_kept_and_the_rest_begins_anew(
     bootstrap: str, topics: Topics, tmp_path: Path
 ) -> None:

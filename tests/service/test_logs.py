@@ -205,6 +205,23 @@ def test_other_retries_of_the_producer_stay_warnings(stream: io.StringIO) -> Non
     assert [line["level"] for line in json_lines(stream)] == ["warning"]
 
 
+def test_futures_that_aiokafka_leaves_behind_are_no_errors_of_ours_and_our_own_are(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    fenced = aiokafka.errors.ProducerFenced()
+    for text, error in (
+        ("Future exception was never retrieved", fenced),
+        ("Future exception was never retrieved", ValueError("ours")),
+        ("Task exception was never retrieved", fenced),
+    ):
+        logging.getLogger("asyncio").error(text, exc_info=error)
+    lines = json_lines(stream)
+    assert [line["event"] for line in lines] == [
+        "Future exception was never retrieved",
+        "Task exception was never retrieved",
+    ]
+    assert "ours" in lines[0]["exception"]
+
+
 def test_what_aiokafka_says_again_and_again_is_shown_once_in_a_while_with_a_count(stream: io.StringIO) -> None:
     """With the broker away it writes a hundred lines a second, which would fill a disk in days."""
     now = 0.0
