@@ -1,4 +1,4 @@
-"""The broker goes away, and comes back or not."""
+"""The broker, or a topic, goes away, and comes back or not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, sawtooth
 from tests.e2e.harness import Service
 from tests.support import KafkaBroker, MissingProgramsError, eventually
@@ -64,3 +65,41 @@ async def test_a_broker_that_comes_back_finds_it_where_it_was(broker: KafkaBroke
         published = await service.published()
         assert await service.terminate() == 0
     assert sorted(published.forecast_values()) == feed.sent
+
+
+async def delete(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
+
+
+async def test_an_output_topic_that_is_deleted_is_made_anew_and_no_offset_left_out(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), sawtooth(200)
+    await feed.send(messages[:60])
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as service:
+        await service.caught_up(60)
+        await delete(bootstrap, service.topic("state"))
+        await feed.send(messages[60:])
+        await service.caught_up(200)
+        published = await service.published()
+    assert sorted(published.forecast_values()) == feed.sent
+
+
+async def test_an_output_topic_that_is_deleted_and_may_not_be_made_ends_the_daemon_with_its_name(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices")
+    outputs = {role: await topics.create(role) for role in ("forecasts", "state", "dead_letters")}
+    feed, messages = Feed(bootstrap, prices), sawtooth(200)
+    await feed.send(messages[:50])
+    kafka = {"topics": outputs, "create_topics": False}
+    async with Service(bootstrap, tmp_path, prices, kafka=kafka, retrain={"every": 0}) as service:
+        await service.caught_up(50)
+        await delete(bootstrap, outputs["forecasts"])
+        await feed.send(messages[50:])
+        assert await service.exited() == 3
+    assert repr(outputs["forecasts"]) in service.stderr().splitlines()[-1]
