@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import os
 import socket
 import subprocess
@@ -114,6 +115,20 @@ def shared_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{name} is not among ../shared/data")
     return path
+
+
+def kcat(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    """What kcat, a client that has no code in common with aiokafka, reads of `topic`: by partition, then offset."""
+    done = subprocess.run(
+        [
+            *("kcat", "-b", bootstrap, "-X", "isolation.level=read_committed"),
+            *("-C", "-q", "-e", "-J", "-o", "beginning", "-t", topic),
+        ],
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    return sorted(map(json.loads, done.stdout.splitlines()), key=lambda record: (record["partition"], record["offset"]))
 
 
 async def read_all(bootstrap: str, topic: str, isolation: IsolationLevel = "read_committed") -> list[Any]:

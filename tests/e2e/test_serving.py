@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Offset, Published, tick
 from tests.e2e.harness import Samples, Service
 from tests.e2e.script import MAX_GAP, MESSAGE_BYTES, Expected, Script, iso, scripts, send
+from tests.support import kcat
 
 
 @pytest.mark.parametrize(("delivery", "messages"), [("exactly_once", 400), ("at_least_once", 80)])
@@ -134,17 +134,8 @@ def the_counters_agree(scrape: Samples, made: list[Script]) -> None:
 
 
 def kcat_reads_the_same(service: Service, published: Published) -> None:
-    """Librdkafka's client, which has no code in common with aiokafka, sees the same keys and parses the same JSON."""
-    done = subprocess.run(
-        [
-            *("kcat", "-b", service.bootstrap, "-X", "isolation.level=read_committed"),
-            *("-C", "-q", "-e", "-J", "-o", "beginning", "-t", service.topic("forecasts")),
-        ],
-        capture_output=True,
-        check=True,
-        timeout=30,
-    )
-    records = sorted(map(json.loads, done.stdout.splitlines()), key=lambda r: (r["partition"], r["offset"]))
+    """Librdkafka's client sees the same keys and parses the same JSON."""
+    records = kcat(service.bootstrap, service.topic("forecasts"))
     assert [json.loads(record["payload"]) for record in records] == published.values()
     assert [record["key"] for record in records] == [record.key.decode() for record in published.forecasts]
 
