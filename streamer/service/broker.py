@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError
-from streamer.service.sink import AtLeastOnce, ExactlyOnce, Sink
+from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
 from streamer.settings.kafka import Kafka
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 _READ_MS = 500
 _READ_RECORDS = 500
 _READ_STALL = 30.0  # seconds without any progress before a read is given up
-_STATE_CONFIGS = {
+_OUTPUT_CONFIGS = {"max.message.bytes": str(LARGEST_RECORD)}
+_STATE_CONFIGS = _OUTPUT_CONFIGS | {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 * 2**20),  # small segments: only closed ones are compacted, and a restore reads the rest
     "min.cleanable.dirty.ratio": "0.1",
@@ -164,7 +165,8 @@ class Broker:
         log.info("topics created", topics=names, partitions=partitions)
 
     def _new_topic(self, name: str, partitions: int) -> NewTopic:
-        configs = _STATE_CONFIGS if name == self.settings.topics.state else {}
+        topics = self.settings.topics
+        configs = {topics.forecasts: _OUTPUT_CONFIGS, topics.state: _STATE_CONFIGS}.get(name, {})
         topic = NewTopic(name, partitions, self.settings.replication_factor or 1, topic_configs=configs)
         if self.settings.replication_factor is None:
             topic.replication_factor = -1  # the broker's default (KIP-464), which the constructor does not let pass

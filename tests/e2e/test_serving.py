@@ -178,3 +178,44 @@ async def test_a_record_with_neither_key_nor_value_is_a_dead_letter_too(
     (letter,) = published.dead_letters
     assert dict(letter.headers)["__streams.errors.exception"] == b"empty"
     assert not letter.value
+
+
+def wide(rows: int, name: str, **fields: Any) -> list[Message]:
+    """Ticks of 2,048 symbols, as many as limits.symbols allows, with prices of all digits."""
+    draw = random.Random(7)
+    names = [f"{name}{number:04d}" for number in range(2048)]
+    return [tick(row, {each: draw.uniform(1.0, 1000.0) for each in names}, **fields) for row in range(rows)]
+
+
+async def test_as_many_and_as_long_symbols_as_the_limits_allow_are_served_and_restored(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """Forecast and snapshot are larger than the 1 MiB that Kafka takes if nothing is said."""
+    prices = await topics.create("prices")
+    feed = Feed(bootstrap, prices)
+    many, long = wide(106, "S", key=b"many"), wide(4, "é" * 60, key=b"long")
+    await feed.send(many[:-1] + long[:-1])
+    async with Service(bootstrap, tmp_path, prices, feed={"window": 100}, retrain={"every": 0}) as service:
+        await service.caught_up(len(feed.sent))
+        assert await service.terminate() == 0
+        service.start()
+        await feed.send([many[-1], long[-1]])
+        await service.caught_up(len(feed.sent))
+        published, scrape = await service.published(), await service.metrics()
+        assert not [event for event in service.events() if event["level"] in ("warning", "error")]
+    assert sorted(published.forecast_values()) == feed.sent
+    assert scrape.each("streamer_window_fill_ratio", stream="many") == [1.0]
+    assert max(len(record.value) for record in published.forecasts) > 2**20
+
+
+async def test_a_record_that_its_topic_does_not_take_ends_the_daemon_with_the_remedy(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices")
+    outputs = {"state": await topics.create("state", max_message_bytes="300")}
+    await Feed(bootstrap, prices).send([tick(0, {"A": 1.0})])
+    async with Service(bootstrap, tmp_path, prices, kafka={"topics": outputs}) as service:
+        assert await service.exited() == 3
+    line = service.stderr().splitlines()[-1]
+    assert "max.message.bytes" in line
+    assert "feed.window" in line
