@@ -5,6 +5,7 @@ offset from which they must be replayed, output suppressed, to be as they were.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from streamer.core.tick import Tick
 from streamer.errors import BrokerError, ConfigError, DecodeError, SnapshotError
 from streamer.service.broker import Broker
 from streamer.service.partition import Batch, Partition, Stream
+from streamer.service.records import OutputRecord
 from streamer.service.sink import Sink
 
 log = structlog.get_logger(__name__)
@@ -53,12 +55,16 @@ async def restore(
     progress: called again and again, since reading back a long log takes a while.
     """
     committed = await broker.committed(tp)
+    _, end = await broker.offsets(tp)
     if committed is None:
+        left = await _left_snapshots(broker, tp, partition, end)
         begin = await broker.start_offset(tp)
         replay_from = await broker.warm_offset(tp, begin) if broker.settings.start == "warm" else begin
         # A crash before the first tick must not move the beginning.
         committed = offset_to_commit(begin, replay_from)
-        await sink.commit([], (tp, committed))
+        await sink.commit(left, (tp, committed))
+    elif committed.offset > end:
+        raise made_anew(tp, end, committed.offset)
     else:
         replay_from = await _read_snapshots(broker, tp, partition, committed)
     if partition.schedules is not None:
@@ -75,22 +81,58 @@ async def restore(
     return int(committed.offset)
 
 
+def made_anew(tp: TopicPartition, end: int, offset: int) -> ConfigError:
+    """The topic ends before an offset that we have dealt with. Only the operator knows what is to be done."""
+    return ConfigError(
+        f"{tp.topic}-{tp.partition} ends at offset {end}, but offset {offset} is committed: the topic was made anew "
+        "and forecast ids would repeat; use another kafka.group_id and kafka.topics.state"
+    )
+
+
+async def _left_snapshots(broker: Broker, tp: TopicPartition, partition: Partition, end: int) -> list[OutputRecord]:
+    """What a group that has committed nothing may find: nothing of others, which it would overwrite.
+
+    Returns the records that remove what it left itself, before its offsets expired or were deleted.
+    """
+    left = []
+    for name, snapshot in (await broker.snapshots(tp.partition)).items():
+        with contextlib.suppress(SnapshotError):
+            if (held := _put_back(partition, name, snapshot)) > end:
+                raise made_anew(tp, end, held)
+            left.append(OutputRecord(broker.settings.topics.state, name.encode(), None))
+    if left:
+        log.warning(
+            "the group's offsets are gone: it begins as kafka.start says", partition=partition.name, streams=len(left)
+        )
+        partition.streams.clear()
+    return left
+
+
 async def _read_snapshots(
     broker: Broker, tp: TopicPartition, partition: Partition, committed: OffsetAndMetadata
 ) -> int:
     """Put back every stream that has a snapshot; returns the offset to replay from."""
     noted = replay_offset(committed)
+    is_ours = noted is not None
     held = []
     for name, snapshot in (await broker.snapshots(tp.partition)).items():
         try:
-            held.append(partition.restore(name, snapshot))
-        except NewerSnapshotError as error:
-            raise ConfigError(f"stream {name!r}: {error}") from error
+            held.append(_put_back(partition, name, snapshot))
+            if held[-1] > committed.offset and not is_ours:
+                del partition.streams[name]
+                raise SnapshotError(f"it holds offset {held[-1] - 1}, and somebody has set the group's offset back")
         except SnapshotError as error:
             log.error("snapshot refused, the stream is rebuilt from the log", stream=name, reason=str(error))
             held.append(await broker.warm_offset(tp, committed.offset))
             noted = None
     return min(held, default=committed.offset) if noted is None else noted
+
+
+def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:
+    try:
+        return partition.restore(name, snapshot)
+    except NewerSnapshotError as error:
+        raise ConfigError(f"stream {name!r}: {error}") from error
 
 
 async def load_history(broker: Broker, tp: TopicPartition, partition: Partition) -> None:

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 from streamer.core.catchup import CatchUp
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
-from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
+from streamer.errors import ArtifactError, BrokerError, StreamerError
 from streamer.service import restore
 from streamer.service.broker import Broker
 from streamer.service.partition import Batch, Partition, Stream
@@ -271,10 +271,7 @@ class PartitionWorker:
         """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows."""
         first, end = await self._broker.offsets(self.tp)
         if self._position > end:
-            raise ConfigError(
-                f"{self} ends at offset {end}, but offset {self._position} is committed: the topic was made anew and "
-                f"forecast ids would repeat; use another kafka.group_id and kafka.topics.state"
-            )
+            raise restore.made_anew(self.tp, end, self._position)
         log.warning("records expired unread", partition=str(self), lost=first - self._position)
         self._position = first
         self._consumer.seek(self.tp, first)
