@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from streamer.core.forecaster import Forecaster
-from streamer.core.outcome import Swap
-from streamer.errors import BrokerError, ConfigError, StreamerError
+from streamer.core.outcome import PERSISTENCE_MODEL, Swap
+from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
 from streamer.service import fitting, wiring
@@ -240,7 +240,17 @@ class _Schedules(dict[str, list[Swap]]):
         self._store = store
 
     def __missing__(self, stream: str) -> list[Swap]:
-        self[stream] = [Swap(**swap) for swap in self._store.swaps(stream)]
+        """ConfigError where they cannot be repeated: found with the first tick, and not in the middle of the stream."""
+        try:
+            self[stream] = [Swap(**swap) for swap in self._store.swaps(stream)]
+            for model in {swap.model for swap in self[stream]} - {PERSISTENCE_MODEL}:
+                self._store.load(stream, model)
+        except (ArtifactError, TypeError) as error:
+            raise ConfigError(
+                f"the schedule of stream {stream!r} in {self._store.url} is of no use: {error}"
+            ) from error
+        if not self[stream]:
+            log.warning("no swaps are recorded, persistence serves", stream=stream, schedule=self._store.url)
         return self[stream]
 
 

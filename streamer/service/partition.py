@@ -95,6 +95,8 @@ class Partition:
             step, stream = self._step(name, stream, tick)
         except DecodeError as error:
             step = Step(Rejected(error.reason, error.detail))
+        except ConfigError:
+            raise  # the operator's, whatever the tick
         except Exception as error:
             step = self._failed(record, error)
         else:

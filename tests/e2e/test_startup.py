@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Topics
-from tests.e2e.feeding import Feed, sawtooth
+from tests.e2e.feeding import START, Feed, sawtooth
 from tests.e2e.harness import Service
 
 TEXT = {"format": "text"}
@@ -99,6 +99,47 @@ async def test_an_occupied_port_is_refused(bootstrap: str, tmp_path: Path) -> No
 async def test_a_model_store_of_no_known_kind_is_refused(bootstrap: str, tmp_path: Path) -> None:
     line = await refusal(Service(bootstrap, tmp_path, "prices", models={"url": "nowhere://models"}), 3)
     assert "models.url nowhere://models" in line
+
+
+@pytest.mark.parametrize(
+    ("swap", "reason"),
+    [
+        (
+            {"model": "20231115T0839Z-1938b856", "after": START, "restarts": 0, "start": "ring", "ticks": 1},
+            "manifest.json",
+        ),
+        ({"model": "20231115T0839Z-1938b856", "after": START, "of": "another version"}, "Swap"),
+    ],
+    ids=["model-missing", "of-another-version"],
+)
+async def test_a_schedule_that_cannot_be_repeated_is_refused_with_the_first_tick(
+    bootstrap: str, topics: Topics, tmp_path: Path, swap: dict[str, object], reason: str
+) -> None:
+    """And not in the middle of the stream, with a dead letter for each tick from there on."""
+    prices = await topics.create("prices")
+    await Feed(bootstrap, prices).send(sawtooth(10))
+    swaps = tmp_path / "schedule" / f"{prices}-0" / "swaps"
+    swaps.mkdir(parents=True)
+    (swaps / "0-1.json").write_text(json.dumps(swap))
+    service = Service(bootstrap, tmp_path, prices)
+    service.arguments = ["--schedule", str(tmp_path / "schedule")]
+    line = await refusal(service, 3)
+    assert str(tmp_path / "schedule") in line
+    assert reason in line
+    published = await service.published()
+    assert not published.forecasts
+    assert not published.dead_letters
+
+
+async def test_a_schedule_without_swaps_is_warned_of(bootstrap: str, topics: Topics, tmp_path: Path) -> None:
+    prices = await topics.create("prices")
+    await Feed(bootstrap, prices).send(sawtooth(10))
+    service = Service(bootstrap, tmp_path, prices)
+    service.arguments = ["--schedule", str(tmp_path / "nowhere")]
+    async with service:
+        warning = await service.logged("no swaps are recorded, persistence serves")
+        assert warning["schedule"] == str(tmp_path / "nowhere")
+        await service.caught_up(10)
 
 
 async def test_a_model_store_that_cannot_be_written_fails_the_training_and_not_the_serving(
