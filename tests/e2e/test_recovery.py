@@ -5,9 +5,11 @@ import json
 import os
 import random
 import secrets
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, not in __all__
 
@@ -28,8 +30,17 @@ async def exactly_once(service: Service, feed: Feed) -> Published:
 
 
 def two_streams(rows: int) -> list[Message]:
-    """Two sawtooths under two keys of one partition, in turn."""
-    pairs = zip(sawtooth(rows, seed=1, key=b"one"), sawtooth(rows, seed=2, key=b"two"), strict=True)
+    """Two sawtooths under two keys of one partition, in turn; the second with missing ticks and blank prices."""
+    draw, second = random.Random(3), []
+    for message in sawtooth(rows, seed=2, key=b"two"):
+        body = json.loads(message.value or b"")
+        kind = draw.random()
+        if kind < 0.02:
+            continue
+        if kind < 0.04:
+            body["prices"][draw.choice("ab")] = None
+        second.append(replace(message, value=json.dumps(body).encode()))
+    pairs = zip(sawtooth(rows, seed=1, key=b"one"), second, strict=False)
     return [message for pair in pairs for message in pair]
 
 
@@ -39,7 +50,9 @@ def both_partitions(rows: int) -> list[Message]:
     return [message for pair in pairs for message in pair]
 
 
-async def test_killed_three_times_it_publishes_what_an_undisturbed_run_does(
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # three trainings at least, at idle priority
+async def test_killed_before_in_and_after_a_training_it_publishes_what_an_undisturbed_run_does(
     bootstrap: str, topics: Topics, tmp_path: Path
 ) -> None:
     """The undisturbed run is given the swaps that the first one recorded, and no training of its own."""
@@ -47,24 +60,34 @@ async def test_killed_three_times_it_publishes_what_an_undisturbed_run_does(
     print(f"STREAMER_TEST_SEED={seed}")
     draw = random.Random(seed)
     prices = await topics.create("prices")
-    feed, messages = Feed(bootstrap, prices), two_streams(2200)
+    feed = Feed(bootstrap, prices)
     static = {"instance_id": "one"}  # after a kill it gets its partition back without waiting for a time-out
     service = Service(bootstrap, tmp_path, prices, kafka=static, retrain={"first": 300, "every": 500})
+
+    async def killed_and_started() -> None:
+        """At any of the next ticks, in whatever the daemon then does with it."""
+        await eventually(partial(feed.has_sent, len(feed.sent) + draw.randrange(200)), timeout=60)
+        await service.kill()
+        service.start()
+
     async with service:
         await service.ready()
-        feeding = asyncio.create_task(feed.send(messages[:4000], rate=300))
-        for kill_at in sorted(draw.sample(range(300, 3900), 3)):
-            await eventually(partial(feed.has_sent, kill_at), timeout=60)
-            await service.kill()
-            service.start()
-        await feeding
-        for stream in ("one", "two"):
-            await eventually(partial(service.swaps, stream), timeout=60)
-        await feed.send(messages[4000:], rate=300)
+        async with feed.flowing(two_streams(20_000), rate=200):
+            await killed_and_started()
+            await service.trainer()
+            await killed_and_started()
+            await eventually(lambda: service.swaps("one") or service.swaps("two"), timeout=100)
+            await killed_and_started()  # with a model in service, and for the other stream perhaps one in training
+            for stream in ("one", "two"):
+                await eventually(partial(service.swaps, stream), timeout=100)
+            served = len(feed.sent)
+            await eventually(partial(feed.has_sent, served + 400), timeout=60)
         disturbed = await exactly_once(service, feed)
         assert await service.terminate() == 0
+    by_network = [value for value in disturbed.values() if value["model"] != "persistence"]
+    assert {value["stream"] for value in by_network} == {"one", "two"}
     swaps = [swap["model"] for stream in ("one", "two") for swap in service.swaps(stream)]
-    assert set(disturbed.models()) == {"persistence", *swaps}
+    assert {value["model"] for value in by_network} <= set(swaps)
 
     undisturbed = Service(bootstrap, tmp_path, prices, retrain={"first": 300, "every": 500})
     undisturbed.arguments = ["--schedule", service.settings["models"]["url"]]
