@@ -66,20 +66,20 @@ async def test_killed_before_in_and_after_a_training_it_publishes_what_an_undist
 
     async def killed_and_started() -> None:
         """At any of the next ticks, in whatever the daemon then does with it."""
-        await eventually(partial(feed.has_sent, len(feed.sent) + draw.randrange(200)), timeout=60)
+        await eventually(partial(feed.has_sent, len(feed.sent) + draw.randrange(150)), timeout=60)
         await service.kill()
         service.start()
 
     async with service:
         await service.ready()
-        async with feed.flowing(two_streams(20_000), rate=200):
+        async with feed.flowing(two_streams(20_000), rate=100):
             await killed_and_started()
             await service.trainer()
             await killed_and_started()
-            await eventually(lambda: service.swaps("one") or service.swaps("two"), timeout=100)
+            await eventually(lambda: service.swaps("one") or service.swaps("two"), timeout=150)
             await killed_and_started()  # with a model in service, and for the other stream perhaps one in training
             for stream in ("one", "two"):
-                await eventually(partial(service.swaps, stream), timeout=100)
+                await eventually(partial(service.swaps, stream), timeout=150)
             served = len(feed.sent)
             await eventually(partial(feed.has_sent, served + 400), timeout=60)
         disturbed = await exactly_once(service, feed)
