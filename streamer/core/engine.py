@@ -11,7 +11,7 @@ from streamer.core.buffer import TickBuffer
 from streamer.core.calibration import Calibration
 from streamer.core.catchup import STATELESS, CatchUp
 from streamer.core.drift import Drift
-from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED, Forecaster
+from streamer.core.forecaster import FORECASTERS, MODELLED, PERSISTENCE, SERVED, Forecaster
 from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
@@ -251,11 +251,11 @@ class ForecastEngine:
         return self.drift.after(served, persistence)
 
     def _run_model(self, previous: int | None, row: Row, market: Market) -> tuple[Serving | None, Floats]:
-        """Predicted changes of every symbol, `(2, n)`: as served, and by the bare network; zero is persistence.
+        """Predicted changes of every symbol by each of MODELLED, `(3, n)`; zero is persistence.
 
         They are of the levels of `market`, whatever the model's own are.
         """
-        changes = np.zeros((2, len(row.prices)))
+        changes = np.zeros((len(MODELLED), len(row.prices)))
         if self.serving is None:
             return None, changes
         serving, predicted = self.serving.after(previous, row, self.settings.step)
@@ -270,17 +270,17 @@ class ForecastEngine:
     def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
         """The forecast of the next step, its interval frozen before its target."""
         last, half = market.last, calibration.width * market.sigma()
-        predicted = np.zeros((5, len(last)))  # as served, by the bare network, persistence's none, and the bounds
-        predicted[:2] = changes
-        predicted[3] = changes[0] - half
-        predicted[4] = changes[0] + half
+        predicted = np.zeros((len(FORECASTERS) + 2, len(last)))  # by the model, persistence's none, and the bounds
+        predicted[: len(changes)] = changes
+        predicted[-2] = changes[0] - half
+        predicted[-1] = changes[0] + half
         prices = market.levels.apply(last, predicted)
         return Pending(
             target=time + self.settings.step,
             mask=self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale),
-            yhat=prices[:3],
-            lower=prices[3],
-            upper=prices[4],
+            yhat=prices[:-2],
+            lower=prices[-2],
+            upper=prices[-1],
         )
 
     def _publish(self, time: int, pending: Pending, market: Market) -> Forecast:

@@ -5,6 +5,7 @@ One implementation, stepped row by row: the trainer replays the history through 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,31 @@ State = Mapping[str, np.ndarray]
 CLIP = 6.0  # sigmas: one bad print must not poison the network's state
 
 
+class FeatureMap(Protocol):
+    """What a kind of features is: rows in, features out, all that changes in the state."""
+
+    @property
+    def change(self) -> Levels:
+        """What a change is of each symbol."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features of a symbol; the first is its change in this row, over its volatility."""
+
+    @property
+    def regressors(self) -> int:
+        """How many of them, from the first on, a linear expert uses."""
+
+    def initial(self, n_symbols: int) -> State:
+        """State before the first row; `level` is the last one seen of each symbol, NaN before the first."""
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        """Take in one row; returns the new state and the features, shape `(n_symbols, len(names))`."""
+
+    def scale(self, state: State) -> Floats:
+        """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """Scaled last change and mask of blanks, per symbol.
@@ -29,6 +55,16 @@ class Features:
     change: Levels
 
     NAMES = ("change", "seen")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features of a symbol."""
+        return self.NAMES
+
+    @property
+    def regressors(self) -> int:
+        """How many of them, from the first on, a linear expert uses."""
+        return 1
 
     def initial(self, n_symbols: int) -> State:
         """State before the first row."""

@@ -7,9 +7,15 @@ from streamer.core.features import State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 
-SERVED, LSTM, PERSISTENCE = "served", "lstm", "persistence"
-FORECASTERS = (SERVED, LSTM, PERSISTENCE)
-"""What is scored, always on the same cells: what was published, the bare network, and the baseline."""
+SERVED, LSTM, LINEAR, PERSISTENCE = "served", "lstm", "linear", "persistence"
+FORECASTERS = (SERVED, LSTM, LINEAR, PERSISTENCE)
+"""What is scored, always on the same cells: what was published, the bare network, the linear expert, the baseline."""
+
+MODELLED = FORECASTERS[:-1]
+"""Those that a model gives, in the order of the rows of its predictions."""
+
+MIX = "mix."
+"""Prefix of what a state has learned of its experts from forecasts and what came of them, and of nothing else."""
 
 
 class Forecaster(Protocol):
@@ -44,9 +50,10 @@ class Forecaster(Protocol):
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         """Take in one row, prices `(len(symbols),)`, all of them usable to its `change` or NaN.
 
-        Returns the new state and the predicted change of level to the next row, shape `(2, len(targets))`:
-        as served, and by the bare network. Pure: neither `state` nor `row` is changed.
+        Returns the new state and the predicted change of level to the next row, shape
+        `(len(MODELLED), len(targets))`, zero where the model has no such forecaster. Pure: neither `state` nor `row` is
+        changed.
         """
 
     def shares(self, state: State) -> Mapping[str, Floats]:
-        """Weight of each expert in what is served from `state`, by name, each `(len(targets),)`; empty: no experts."""
+        """Share of each expert in what is served next, by name, each `(len(targets),)`; they add up to 1."""

@@ -40,7 +40,7 @@ class Serving:
     def after(self, previous: int | None, row: Row, step: int) -> tuple["Serving", Floats]:
         """Step over the blank rows since the time `previous` and over `row`, both in the engine's columns.
 
-        Returns the model in service after it, and the predicted changes `(2, len(model.targets))`.
+        Returns the model in service after it, and the predicted changes `(len(MODELLED), len(model.targets))`.
         """
         prices = row.prices[self.columns] if len(row.prices) else np.full(len(self.columns), np.nan)
         prices[self.columns < 0] = np.nan

@@ -1,7 +1,7 @@
 """The history that a training learns from, and its replay through the features."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from streamer.core import volatility
 from streamer.core.buffer import TickBuffer
-from streamer.core.features import Features
+from streamer.core.features import FeatureMap, State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.errors import TrainingError
@@ -26,12 +26,13 @@ class Replay:
     """A history as the network meets it, on the grid: T rows, n symbols, m targets, F features.
 
     x: features `(T, n, F)`, float32. y: next change of level over the scale known at t, `(T, m)`, float32.
-    mask: where y is to be learned, `(T, m)`.
+    mask: where y is to be learned, `(T, m)`. states: of the features, after the rows that were asked for.
     """
 
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
     mask: Bools
+    states: Mapping[int, State] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,21 +118,36 @@ class TrainingSet:
         """Indices of the targets among the symbols, `(m,)`."""
         return np.array([self.symbols.index(target) for target in self.targets], np.intp)
 
-    def replay(self, features: Features) -> Replay:
-        """Step the features over all rows of the grid, as serving does, and find each row's target."""
+    def changes(self) -> Floats:
+        """Changes of level from row to row of the grid, `(T, n)`; NaN where either has no price, or at a break."""
+        rows = list(self.rows())
+        level = self.change.level(np.array([row.prices for row in rows]))
+        changes = np.full(level.shape, np.nan)
+        changes[1:] = level[1:] - level[:-1]
+        changes[np.array([row.is_break for row in rows])] = np.nan
+        return changes
+
+    def replay(self, features: FeatureMap, keep: Iterable[int] = ()) -> Replay:
+        """Step the features over all rows of the grid, as serving does, and find each row's target.
+
+        keep: rows of the grid after which the features' state is wanted.
+        """
         rows = list(self.rows())
         columns = self.columns()
-        x = np.empty((len(rows), len(self.symbols), len(features.NAMES)), np.float32)
+        wanted, states = set(keep), {}
+        x = np.empty((len(rows), len(self.symbols), len(features.names)), np.float32)
         level, scale, sees = (np.empty((len(rows), len(columns))) for _ in range(3))
         state = features.initial(len(self.symbols))
         for index, row in enumerate(rows):
             state, x[index] = features.step(state, row)
+            if index in wanted:
+                states[index] = state
             level[index] = state["level"][columns]
             scale[index] = features.scale(state)[columns]
             sees[index] = np.isfinite(row.prices[columns])
         own = sees.astype(np.bool_) & ~np.array([row.is_break for row in rows])[:, None]
         y, mask = _targets(level, scale, own)
-        return Replay(x, y, mask)
+        return Replay(x, y, mask, states)
 
 
 _FIELDS = ("symbols", "targets", "step", "times", "breaks", "prices")

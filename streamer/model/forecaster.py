@@ -1,4 +1,4 @@
-"""The trained LSTM as the engine's forecaster: features, one step of the network, back to level units."""
+"""The trained model as the engine's forecaster: features, network, experts, mix, back to level units."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,53 +8,73 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.features import Features, State
-from streamer.core.forecaster import LSTM
+from streamer.core import experts, mix
+from streamer.core.experts import Experts, Layout
+from streamer.core.features import FeatureMap, Features, State
+from streamer.core.forecaster import MIX, MODELLED
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
+from streamer.core.market_features import PEERS, MarketFeatures
 from streamer.errors import ArtifactError
 from streamer.model.artifact import Artifact
 from streamer.model.manifest import Manifest
 from streamer.model.runtime import StepRuntime
+from streamer.model.spec import NetworkSpec
 
-_FEATURES = "features."  # prefix of the features' arrays in the state; the network's are h0, c0, h1, ...
+NETWORK = "network"
+"""Name of the network among the experts."""
+
+PEERS_KEY, EXPERTS_KEY = "features/peers", "experts/coefficients"
+"""Where an artifact's weights hold what is no weight of the network."""
+
+_FEATURES = "features."  # prefix in the state, as MIX is; the network's arrays are h0, c0, h1, ...
+_LINEAR = experts.NAMES.index(experts.VECTOR)  # the best of those that are linear in prices seen
+
+Weights = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class LstmForecaster:
     """Implements `core.forecaster.Forecaster` for one model.
 
-    trained: state after the row at `as_of`, empty while the model is still being made.
+    experts: None where the bare network is served. trained: state after the row at `as_of`, empty while the model is
+    still being made.
     """
 
     manifest: Manifest
-    features: Features
+    features: FeatureMap
     runtime: StepRuntime
+    experts: Experts | None
     trained: State = field(default_factory=dict)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "LstmForecaster":
         """Load a model; raises ArtifactError where its parts do not fit each other or this version."""
-        forecaster = cls.untrained(artifact.manifest, artifact.model)
-        if _layout(artifact.state) != _layout(forecaster.initial_state()):
+        made = cls.untrained(artifact.manifest, artifact.model, artifact.weights)
+        if _layout(artifact.state) != _layout(made.initial_state()):
             raise ArtifactError(f"state.npz of model {artifact.id} does not fit its network: train it anew")
-        return cls(forecaster.manifest, forecaster.features, forecaster.runtime, artifact.state)
+        return cls(made.manifest, made.features, made.runtime, made.experts, artifact.state)
 
     @classmethod
-    def untrained(cls, manifest: Manifest, model: bytes) -> "LstmForecaster":
-        """The forecaster of an exported network (bytes of `.tflite`), stateless yet; raises ArtifactError."""
-        if manifest.features != Features.NAMES:
+    def untrained(cls, manifest: Manifest, model: bytes, weights: Weights) -> "LstmForecaster":
+        """The forecaster of an exported network (bytes of `.tflite`), stateless yet; raises ArtifactError.
+
+        weights: hold the symbols' peers and the experts' coefficients, if the model has any.
+        """
+        features = _features(manifest, weights)
+        if manifest.features != features.names:
             raise ArtifactError(
                 f"manifest.json of model {manifest.id} names the features {', '.join(manifest.features)}, "
-                f"this version computes {', '.join(Features.NAMES)}: train the model anew"
+                f"this version computes {', '.join(features.names)}: train the model anew"
             )
         if not set(manifest.targets) <= set(manifest.symbols):
             raise ArtifactError(f"manifest.json of model {manifest.id} has targets that are no symbols")
-        shape = manifest.network.shape(len(manifest.symbols), len(manifest.targets), len(Features.NAMES))
+        shape = manifest.network.shape(len(manifest.symbols), len(manifest.targets), len(features.names))
         runtime = StepRuntime(model, shape.rows)
-        if (runtime.inputs, runtime.outputs) != (shape.inputs, shape.outputs):
+        states = {f"{part}{index}" for index in range(_depth(manifest)) for part in "hc"}
+        if (runtime.inputs, runtime.outputs, set(runtime.units)) != (shape.inputs, shape.outputs, states):
             raise ArtifactError(f"model.tflite of model {manifest.id} does not fit its manifest: train it anew")
-        return cls(manifest, Features(Levels.starting(manifest.change)), runtime)
+        return cls(manifest, features, runtime, _experts(manifest, features, weights))
 
     @property
     def id(self) -> str:
@@ -86,31 +106,67 @@ class LstmForecaster:
         return np.array([self.symbols.index(target) for target in self.targets], np.intp)
 
     def initial_state(self) -> State:
-        """State before any row: features' arrays under `features.`, the network's as `h0, c0, ...`."""
-        return _join(self.features.initial(len(self.symbols)), self.runtime.initial_state())
+        """State before any row: arrays of the features, of the mix, and of the network."""
+        return self.state_of(self.features.initial(len(self.symbols)))
+
+    def state_of(self, features: State) -> State:
+        """The state in which the features are known, and nothing else is."""
+        state = _prefixed(_FEATURES, features) | self.runtime.initial_state()
+        if self.experts is None:
+            return state
+        return state | _prefixed(MIX, mix.initial(1 + len(experts.NAMES), len(self.targets)))
 
     def trained_state(self) -> State:
         """State as it stood after the row at `as_of`."""
         return self.trained
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
-        """Take in one row, prices `(len(symbols),)`; returns the new state and changes `(2, len(targets))`.
+        """Take in one row, prices `(len(symbols),)`; returns the new state and changes of level.
 
-        Changes are of the level, as served and by the bare network: the same while there is nothing to mix.
+        Changes are `(len(MODELLED), len(targets))`. Without experts the bare network is served, and the linear expert
+        is persistence.
         """
-        own = {name.removeprefix(_FEATURES): state[name] for name in state if name.startswith(_FEATURES)}
-        seen, features = self.features.step(own, row)
+        before = _part(_FEATURES, state)
+        seen, features = self.features.step(before, row)
         output, network = self.runtime.step(self._inputs(features), state)
         scaled = output.reshape(-1).astype(np.float64)
         # A network that went wrong must not silence the stream: no change is persistence.
         scaled[~np.isfinite(scaled)] = 0.0
-        changes = np.empty((2, len(scaled)))
-        changes[:] = scaled * self.features.scale(seen)[self._columns]
-        return _join(seen, network), changes
+        scale = self.features.scale(seen)[self._columns]
+        after = _prefixed(_FEATURES, seen) | network
+        changes = np.zeros((len(MODELLED), len(scaled)))
+        changes[:2] = scaled
+        if self.experts is not None:
+            heard = self._hear(_part(MIX, state), before, seen, row)
+            basis = self.experts.layout.basis(
+                features, hidden(network, self.manifest.network, len(scaled)), self._columns
+            )
+            predicted = np.concatenate([scaled[None], self.experts.predict(basis)])
+            mixed, changes[0] = mix.propose(heard, predicted, scale)
+            changes[2] = predicted[1 + _LINEAR]
+            after |= _prefixed(MIX, mixed)
+        return after, changes * scale
+
+    def _hear(self, mixed: State, before: State, seen: State, row: Row) -> State:
+        """Tell the mix what came of its last proposals."""
+        columns = self._columns
+        scale = mixed["scale"]
+        moved = seen["level"][columns] - before["level"][columns]
+        # A price of its own, a step after the one that it was forecast from.
+        came = np.isfinite(row.prices[columns]) & np.isfinite(moved) & (scale > 0.0)
+        if row.is_break:
+            came = np.zeros_like(came)
+        return mix.learn(mixed, np.where(came, moved, 0.0) / np.where(scale > 0.0, scale, 1.0), came)
 
     def shares(self, state: State) -> Mapping[str, Floats]:
-        """The network is the one expert."""
-        return {LSTM: np.ones(len(self.targets))}
+        """Share of each expert in what is served next, `(len(targets),)` by name."""
+        if self.experts is None:
+            return {NETWORK: np.ones(len(self.targets))}
+        mixed = _part(MIX, state)
+        guard = mix.guard(mixed)
+        shares = mix.weights(mixed) * guard
+        shares[0] += 1.0 - guard
+        return dict(zip((*mix.EXTRA, NETWORK, *experts.NAMES), shares, strict=True))
 
     def _inputs(self, features: Floats) -> np.ndarray:
         pooled = self.manifest.network.mode == "pooled"
@@ -127,9 +183,55 @@ def inputs_of(features: npt.NDArray[Any], columns: np.ndarray, *, pooled: bool) 
     return np.ascontiguousarray(chosen, np.float32)
 
 
+def hidden(network: Mapping[str, np.ndarray], spec: NetworkSpec, targets: int) -> Floats:
+    """Last hidden layers of all members for each target, `(targets, units)`; a joint network has one for all."""
+    last = np.concatenate([network[name] for name in spec.last_states], axis=-1).astype(np.float64)
+    # A state that is no number is the network's fault, and the experts' coefficients would spread it.
+    last[~np.isfinite(last)] = 0.0
+    return last if len(last) == targets else np.repeat(last, targets, axis=0)
+
+
+def _features(manifest: Manifest, weights: Weights) -> FeatureMap:
+    change = Levels.starting(manifest.change)
+    if manifest.network.features == "changes":
+        return Features(change)
+    peers, n = weights.get(PEERS_KEY, np.empty(0)), len(manifest.symbols)
+    if peers.shape != (n, PEERS) or not np.issubdtype(peers.dtype, np.integer) or not _within(peers, n):
+        raise ArtifactError(f"weights.npz of model {manifest.id} does not say which symbols are peers: train it anew")
+    return MarketFeatures(change, peers.astype(np.intp))
+
+
+def _within(indices: npt.NDArray[Any], n: int) -> bool:
+    return bool((indices >= 0).all() and (indices < n).all())
+
+
+def _experts(manifest: Manifest, features: FeatureMap, weights: Weights) -> Experts | None:
+    if not manifest.fit.combine:
+        return None
+    layout = expert_layout(manifest, features)
+    coefficients = weights.get(EXPERTS_KEY, np.empty(0))
+    if coefficients.shape != (len(manifest.targets), len(experts.NAMES), layout.width):
+        raise ArtifactError(f"weights.npz of model {manifest.id} has no experts that fit its manifest: train it anew")
+    return Experts(layout, coefficients.astype(np.float64))
+
+
+def expert_layout(manifest: Manifest, features: FeatureMap) -> Layout:
+    """Columns of the experts' basis."""
+    units = manifest.network.members * manifest.network.layers[-1].units
+    return Layout.of(features.regressors, units, len(manifest.symbols))
+
+
+def _depth(manifest: Manifest) -> int:
+    return manifest.network.members * len(manifest.network.layers)
+
+
 def _layout(state: State) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return {name: (value.shape, value.dtype) for name, value in state.items()}
 
 
-def _join(features: State, network: Mapping[str, np.ndarray]) -> State:
-    return {_FEATURES + name: value for name, value in features.items()} | dict(network)
+def _prefixed(prefix: str, arrays: State) -> dict[str, np.ndarray]:
+    return {prefix + name: value for name, value in arrays.items()}
+
+
+def _part(prefix: str, state: State) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}

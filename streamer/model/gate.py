@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from streamer.core.forecaster import Forecaster
+from streamer.core.features import State
+from streamer.core.forecaster import MIX, Forecaster
 from streamer.core.grid import Floats
 from streamer.core.levels import Levels
 from streamer.model.dataset import TrainingSet
@@ -18,12 +19,16 @@ _PERFECT = 1e-6  # a ratio's lower bound: log 0 of one perfect symbol would deci
 
 @dataclass(frozen=True, slots=True)
 class SymbolScore:
-    """Number of forecasts scored of one symbol, and RMSEs in price units; `incumbent` None without one."""
+    """Number of forecasts scored of one symbol, and RMSEs in price units; `incumbent` None without one.
+
+    beside: the challenger's on the rows that the incumbent is judged on, None where those are all.
+    """
 
     n: int
     challenger: float
     incumbent: float | None
     persistence: float
+    beside: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class GateReport:
 
     ratio: geometric mean over symbols of the challenger's RMSE over its rival's (the incumbent's, or without
     one persistence's). persistence_ratio: the same over persistence's. Both NaN where nothing was scored.
-    seconds: wall time of the replays.
+    seconds: wall time of the replays. state: the challenger's after the last row.
     """
 
     symbols: Mapping[str, SymbolScore]
@@ -41,6 +46,7 @@ class GateReport:
     promoted: bool
     reason: str
     seconds: float
+    state: State = field(default_factory=dict)
 
     def figures(self) -> dict[str, Any]:
         """For the manifest: all but the wall time, NaN as None."""
@@ -61,46 +67,66 @@ class GateReport:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning:
+    """Where a replay begins: with the row `row` of the grid, in `state` (None: zero), its mix anew at `mix_row`."""
+
+    row: int = 0
+    state: State | None = None
+    mix_row: int = 0
+
+
+_ZERO = Beginning()
+
+
 def judge(
     challenger: Forecaster,
     incumbent: Forecaster | None,
     training_set: TrainingSet,
     from_row: int,
     tolerance: float,
+    beginning: Beginning = _ZERO,
+    incumbent_beginning: Beginning = _ZERO,
 ) -> GateReport:
-    """Replay both over all rows of the grid, from zero state; compare them from the row `from_row` on.
+    """Replay both over the rows of the grid; compare them from the row `from_row` on, and from the later beginning.
 
     A forecast counts if it would have been sent (at a tick, after a first price) and its target price was really
     seen, in the same session. A target that the incumbent lacks has persistence for its incumbent.
     """
     started = time.perf_counter()
-    last, actual = _cells(training_set, challenger.targets, from_row)
+    targets = challenger.targets
+    last, actual = _cells(training_set, targets, from_row)
     counted = np.isfinite(last) & np.isfinite(actual)
-    own = training_set.change.take([training_set.symbols.index(target) for target in challenger.targets])
+    own = training_set.change.take([training_set.symbols.index(target) for target in targets])
 
-    def rmse(change: Floats) -> Floats:
-        predicted = own.apply(last, change)
-        error = np.where(counted, predicted - actual, 0.0)
-        result: Floats = np.sqrt((error * error).sum(axis=0) / np.maximum(counted.sum(axis=0), 1))
+    def error(forecaster: Forecaster, changes: Floats) -> Floats:
+        into = _levels(forecaster, targets, own).into(own, last, changes[from_row:-1])
+        return np.where(counted, own.apply(last, into) - actual, 0.0)
+
+    def rmse(errors: Floats, skipped: int = 0) -> Floats:
+        n = np.maximum(counted[skipped:].sum(axis=0), 1)
+        result: Floats = np.sqrt(np.square(errors[skipped:]).sum(axis=0) / n)
         return result
 
-    def served(forecaster: Forecaster) -> Floats:
-        changes = served_changes(forecaster, training_set, challenger.targets)[from_row:-1]
-        return rmse(_levels(forecaster, challenger.targets, own).into(own, last, changes))
-
-    flat = rmse(np.zeros(last.shape))
-    new = served(challenger)
-    old = served(incumbent) if incumbent is not None else None
+    flat = rmse(np.where(counted, last - actual, 0.0))
+    changes, state = replay(challenger, training_set, targets, beginning)
+    errors = error(challenger, changes)
+    new, old, beside = rmse(errors), None, None
+    if incumbent is not None:
+        skipped = max(0, incumbent_beginning.row - from_row)
+        theirs, _ = replay(incumbent, training_set, targets, incumbent_beginning)
+        old, beside = rmse(error(incumbent, theirs), skipped), rmse(errors, skipped)
     scores = {
         name: SymbolScore(
             int(counted[:, column].sum()),
             float(new[column]),
             None if old is None else float(old[column]),
             float(flat[column]),
+            None if beside is None else float(beside[column]),
         )
-        for column, name in enumerate(challenger.targets)
+        for column, name in enumerate(targets)
     }
-    return verdict(scores, tolerance, time.perf_counter() - started)
+    return replace(verdict(scores, tolerance, time.perf_counter() - started), state=state)
 
 
 def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float = 0.0) -> GateReport:
@@ -110,7 +136,11 @@ def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float 
     """
     scored = [score for score in scores.values() if score.n]
     flat = _mean_ratio([(score.challenger, score.persistence) for score in scored])
-    rivals = [(score.challenger, score.incumbent) for score in scored if score.incumbent is not None]
+    rivals = [
+        (score.challenger if score.beside is None else score.beside, score.incumbent)
+        for score in scored
+        if score.incumbent is not None
+    ]
     ratio = _mean_ratio(rivals) if rivals else flat
     if math.isnan(flat):
         promoted, reason = False, "rejected: no price moved in the gate slice"
@@ -118,7 +148,7 @@ def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float 
         promoted = flat < 1.0
         reason = f"{_word(promoted)}: RMSE {flat:.4f} of persistence's, must be below 1"
     else:
-        # NaN: the incumbent was perfect wherever it was scored, and cannot be beaten.
+        # NaN: the incumbent was perfect wherever it was scored, and cannot be beaten; or it has seen all rows.
         promoted = ratio <= 1.0 + tolerance and flat <= 1.0
         reason = (
             f"{_word(promoted)}: RMSE {ratio:.4f} of the incumbent's, must not exceed {1.0 + tolerance:.4f}, "
@@ -142,17 +172,28 @@ def served_changes(forecaster: Forecaster, training_set: TrainingSet, targets: t
 
     Zero, as persistence has it, for a target that it does not forecast.
     """
+    return replay(forecaster, training_set, targets)[0]
+
+
+def replay(
+    forecaster: Forecaster, training_set: TrainingSet, targets: tuple[str, ...], beginning: Beginning = _ZERO
+) -> tuple[Floats, State]:
+    """`served_changes`, zero in the rows before `beginning`; and the state after the last row."""
     column = {name: index for index, name in enumerate(forecaster.targets)}
     known = [index for index, name in enumerate(targets) if name in column]
     chosen = [column[targets[index]] for index in known]
-    state = forecaster.initial_state()
+    fresh = {name: value for name, value in forecaster.initial_state().items() if name.startswith(MIX)}
+    state = forecaster.initial_state() if beginning.state is None else beginning.state
     changes = []
-    for row in training_set.rows(forecaster.symbols, forecaster.change):
-        state, predicted = forecaster.step(state, row)
+    for index, row in enumerate(training_set.rows(forecaster.symbols, forecaster.change)):
         change = np.zeros(len(targets))
-        change[known] = predicted[0, chosen]
+        if index >= beginning.row:
+            if fresh and index == beginning.mix_row:
+                state = {**state, **fresh}
+            state, predicted = forecaster.step(state, row)
+            change[known] = predicted[0, chosen]
         changes.append(change)
-    return np.array(changes)
+    return np.array(changes), state
 
 
 def _levels(forecaster: Forecaster, targets: tuple[str, ...], own: Levels) -> Levels:

@@ -151,7 +151,7 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "features": _names(body["features"]),
         "change": _changes(body),
         "step": _integer(body["step"]),
-        "network": NetworkSpec(body["network"]["mode"], layers),
+        "network": NetworkSpec(**{**body["network"], "layers": layers}),
         "fit": FitSpec(**body["fit"]),
         "span": span,
         "gate": dict(body["gate"].items()),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Mode = Literal["pooled", "joint"]
+FeatureKind = Literal["market", "changes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +35,28 @@ class NetworkSpec:
     """A stack of LSTM layers with a linear head.
 
     mode: `pooled` has a row per target symbol, all with the same weights, and takes any number of them;
-    `joint` has one row, the whole vector in and the whole vector out.
+    `joint` has one row, the whole vector in and the whole vector out. features: what it sees of each symbol, its
+    change and mask alone (`changes`) or all of `core.market_features`. embedding: units of a tanh layer before the
+    stack, 0 for none. skip: a linear way past the stack. members: networks side by side, each born from other random
+    weights and fitted by itself, whose outputs are averaged.
     """
 
     mode: Mode = "pooled"
     layers: tuple[LayerSpec, ...] = (LayerSpec(32),)
+    features: FeatureKind = "changes"
+    embedding: int = 0
+    skip: bool = False
+    members: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+        if self.features not in get_args(FeatureKind):
+            raise ValueError(f"features must be one of {', '.join(get_args(FeatureKind))}, got {self.features!r}")
         if not self.layers:
             raise ValueError("a network needs at least one layer")
+        if self.embedding < 0 or self.members < 1:
+            raise ValueError(f"embedding {self.embedding} must not be negative, members {self.members} be positive")
 
     def shape(self, symbols: int, targets: int, features: int) -> Shape:
         """Sizes for so many symbols, target symbols, and features per symbol."""
@@ -52,15 +64,23 @@ class NetworkSpec:
             return Shape(targets, features, 1)
         return Shape(1, symbols * features, targets)
 
+    @property
+    def last_states(self) -> tuple[str, ...]:
+        """Names of the states that hold the members' last hidden layers."""
+        depth = len(self.layers)
+        return tuple(f"h{member * depth + depth - 1}" for member in range(self.members))
+
 
 @dataclass(frozen=True, slots=True)
 class FitSpec:
     """Budget and schedule of a fit.
 
-    steps: optimizer steps, never seconds, so that the result does not depend on the machine's load.
-    sequence: rows that a gradient reaches back. lanes: pieces of contiguous history trained side by side.
-    learning_rate: peak of the schedule. patience: evaluations on the stop slice without a gain before the
-    fit ends.
+    steps: optimizer steps, never seconds, so that the result does not depend on the machine's load. epochs: passes
+    over the history at most, since a short one is soon learned by heart; 0 for any number. sequence: rows that a
+    gradient reaches back. lanes: pieces of contiguous history trained side by side. learning_rate: peak of the
+    schedule. patience: evaluations on the stop slice without a gain before the fit ends. refit: once judged, fit all
+    again on all rows, those of the stop and gate slices too. combine: fit linear experts, and serve their mix with
+    the network.
     """
 
     steps: int = 2000
@@ -69,10 +89,15 @@ class FitSpec:
     learning_rate: float = 1e-2
     patience: int = 8
     seed: int = 0
+    epochs: int = 0
+    refit: bool = False
+    combine: bool = False
 
     def __post_init__(self) -> None:
         if min(self.steps, self.sequence, self.lanes, self.patience) < 1:
             raise ValueError("steps, sequence, lanes and patience must be positive")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, got {self.epochs}")
 
 
 @dataclass(frozen=True, slots=True)

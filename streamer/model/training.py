@@ -5,7 +5,7 @@ The state is carried from chunk to chunk, a target stands at every step, and no 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -68,6 +68,15 @@ def use_threads(threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """Averaged weights, after how many steps, of a schedule of how many."""
+
+    weights: Weights
+    steps: int
+    budget: int
+
+
 def train(
     series: Series,
     slices: Slices,
@@ -76,7 +85,7 @@ def train(
     fit: FitSpec,
     initial: Weights | None = None,
     progress: Progress | None = None,
-) -> Weights:
+) -> Fitted:
     """Fit on the fit slice, stop by the stop slice; returns the averaged weights that were best there.
 
     initial: weights to start from. The same arguments give the same weights, bit for bit, on one machine.
@@ -87,35 +96,70 @@ def train(
     for name, part in (("fit", learned), ("stop", stopping)):
         if not part.mask.any():
             raise TrainingError(f"no target has two prices in a row in the {name} slice: wait for more history")
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(fit.seed)
-    length = min(fit.sequence, slices.fit_end // 2)
-    lanes = min(fit.lanes, max(1, slices.fit_end // (2 * length)))
-    fitter = Fitter(spec, shape, fit, lanes, length)
+    lanes, length = _lanes(slices.fit_end, fit)
+    budget = min(fit.steps, fit.epochs * _chunks(slices.fit_end, lanes, length)) if fit.epochs else fit.steps
+    fitter = _fresh(spec, shape, fit, lanes, length, budget)
     if initial is not None:
         fitter.start_from(initial)
-    return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, progress)
+    return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, budget, progress)
 
 
-def _fit(fitter: "Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, progress: Progress | None) -> Weights:
-    every = max(1, fit.steps // _EVALUATIONS)
-    best, best_loss, since = fitter.averaged_weights(), stopping.loss(), 0
+def refit(
+    series: Series, spec: NetworkSpec, shape: Shape, fit: FitSpec, judged: Fitted, progress: Progress | None = None
+) -> Weights:
+    """Fit on all rows, in as many passes as were best when some were kept back, by the same schedule."""
+    lanes, length = _lanes(len(series.x), fit)
+    fitter = _fresh(spec, shape, fit, lanes, length, judged.budget)
+    learned = series.until(len(series.x))
     losses = []
-    for step, chunk in zip(range(1, fit.steps + 1), fitter.chunks(learned, fit.seed), strict=False):
+    every = max(1, judged.steps // _EVALUATIONS)
+    for step, chunk in zip(range(1, judged.steps + 1), fitter.chunks(learned, fit.seed), strict=False):
         losses.append(fitter.step(*chunk))
-        if step % every and step < fit.steps:
+        if progress is not None and (step % every == 0 or step == judged.steps):
+            progress(step, judged.steps, float(np.mean(losses)), math.nan)
+            losses.clear()
+    return fitter.averaged_weights()
+
+
+def _lanes(rows: int, fit: FitSpec) -> tuple[int, int]:
+    """Lanes and length of a chunk for so many rows: fewer and shorter where there is little."""
+    length = min(fit.sequence, rows // 2)
+    return min(fit.lanes, max(1, rows // (2 * length))), length
+
+
+def _chunks(rows: int, lanes: int, length: int) -> int:
+    """Chunks of an epoch."""
+    return max(1, rows // lanes // length)
+
+
+def _fresh(spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: int, length: int, budget: int) -> "Fitter":
+    """A network as its seed has it, and the schedule of `budget` steps before it."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(fit.seed)
+    return Fitter(spec, shape, replace(fit, steps=budget), lanes, length)
+
+
+def _fit(
+    fitter: "Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, budget: int, progress: Progress | None
+) -> Fitted:
+    every = max(1, budget // _EVALUATIONS)
+    best, best_loss, best_step, since = fitter.averaged_weights(), stopping.loss(), 0, 0
+    losses = []
+    for step, chunk in zip(range(1, budget + 1), fitter.chunks(learned, fit.seed), strict=False):
+        losses.append(fitter.step(*chunk))
+        if step % every and step < budget:
             continue
         loss, stop_loss = float(np.mean(losses)), stopping.loss()
         losses.clear()
         if not (math.isfinite(loss) and math.isfinite(stop_loss)):
             raise TrainingError(f"the loss is no number after {step} steps: lower the learning rate")
         if progress is not None:
-            progress(step, fit.steps, loss, stop_loss)
+            progress(step, budget, loss, stop_loss)
         if stop_loss < best_loss:
-            best, best_loss, since = fitter.averaged_weights(), stop_loss, 0
+            best, best_loss, best_step, since = fitter.averaged_weights(), stop_loss, step, 0
         elif (since := since + 1) >= fit.patience:
             break
-    return best
+    return Fitted(best, best_step, budget)
 
 
 class Fitter:
@@ -123,7 +167,7 @@ class Fitter:
 
     def __init__(self, spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: int, length: int) -> None:
         self._lanes, self._length = lanes, length
-        self._model = network.stateful_model(spec, shape, lanes, length)
+        self._model = network.stateful_model(spec, shape, lanes, length, apart=True)
         self.averaged = network.window_model(spec, shape)
         warm_up = max(1, round(fit.steps * _WARM_UP))
         rate = keras.optimizers.schedules.CosineDecay(
@@ -166,7 +210,8 @@ class Fitter:
 
     def _train_step(self, x: Any, y: Any, mask: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = huber(self._model(x, training=True), y, mask)
+            # Each member learns by itself: members that share their errors would be one network.
+            loss = huber(self._model(x, training=True), y[..., None], mask[..., None])
         variables = self._model.trainable_variables
         self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         self._steps.assign_add(1.0)
@@ -209,8 +254,9 @@ def windows(series: npt.NDArray[np.float32], starts: Any, length: int) -> npt.ND
 
 
 def huber(predicted: Any, y: Any, mask: Any) -> Any:
-    """Mean Huber loss over the cells where `mask` is 1."""
+    """Mean Huber loss over the cells where `mask` is 1; of several members, where `y` has an axis of 1 for them."""
     error = tf.abs(predicted - y)
+    mask = tf.broadcast_to(mask, tf.shape(error))
     loss = tf.where(error < _HUBER, 0.5 * error * error, _HUBER * (error - 0.5 * _HUBER))
     return tf.reduce_sum(loss * mask) / tf.maximum(tf.reduce_sum(mask), 1.0)
 

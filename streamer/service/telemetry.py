@@ -7,7 +7,7 @@ import numpy.typing as npt
 import structlog
 
 from streamer.core.engine import ForecastEngine
-from streamer.core.forecaster import FORECASTERS, LSTM
+from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM
 from streamer.core.grid import Floats
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Rejected, Step
 from streamer.service.metrics import Metrics, ModelKind, TickStatus
@@ -31,7 +31,7 @@ class EngineScores:
 
     @property
     def rmse(self) -> Floats:
-        """Over the scoring window, `(symbols, forecasters)`; NaN for the bare network while there is none."""
+        """Over the scoring window, `(symbols, forecasters)`; NaN for the model's parts while there is none."""
         return self._without_absent(self._engine.scoreboard.rmse, np.nan)
 
     @property
@@ -53,7 +53,7 @@ class EngineScores:
         if self._engine.serving is not None:
             return values
         values = values.copy()
-        values[:, FORECASTERS.index(LSTM)] = absent
+        values[:, [FORECASTERS.index(LSTM), FORECASTERS.index(LINEAR)]] = absent
         return values
 
 

@@ -50,13 +50,24 @@ def partition_settings(settings: Settings) -> PartitionSettings:
 def network_spec(settings: Settings) -> NetworkSpec:
     """The network to train."""
     layers = tuple(LayerSpec(layer.units, layer.dropout) for layer in settings.network.layers)
-    return NetworkSpec(settings.network.mode, layers)
+    network = settings.network
+    return NetworkSpec(network.mode, layers, network.features, network.embedding, network.skip, network.members)
 
 
 def fit_spec(settings: Settings) -> FitSpec:
     """Budget and schedule of a fit."""
     fit = settings.fit
-    return FitSpec(fit.steps, fit.sequence, fit.lanes, fit.learning_rate, fit.patience, fit.seed)
+    return FitSpec(
+        steps=fit.steps,
+        sequence=fit.sequence,
+        lanes=fit.lanes,
+        learning_rate=fit.learning_rate,
+        patience=fit.patience,
+        seed=fit.seed,
+        epochs=fit.epochs,
+        refit=fit.refit,
+        combine=fit.combine,
+    )
 
 
 def gate_spec(settings: Settings) -> GateSpec:

@@ -108,17 +108,31 @@ class Network(Section):
         description="pooled: one network shared by all symbols; joint: the whole vector in and out.",
     )
     layers: Layers = Field(default=(Layer(),), description="LSTM layers, first to last; 1 to 8.")
+    features: Literal["market", "changes"] = Field(
+        default="market",
+        description="What it sees of each symbol: the market around it too, or its last change alone.",
+    )
+    embedding: int = Field(default=32, ge=0, le=4096, description="Units of a tanh layer before the LSTM; 0: none.")
+    skip: bool = Field(default=True, description="A linear way past the LSTM.")
+    members: int = Field(default=2, ge=1, le=16, description="Networks that are averaged, from different seeds.")
 
 
 class Fit(Section):
     """One training: truncated back-propagation through time over parallel lanes of history."""
 
-    steps: int = Field(default=2000, ge=1, le=10_000_000, description="Gradient steps at most.")
+    steps: int = Field(default=1200, ge=1, le=10_000_000, description="Gradient steps at most.")
+    epochs: int = Field(default=36, ge=0, le=1_000_000, description="Passes over the history at most; 0: any number.")
     sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
     lanes: int = Field(default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side.")
-    learning_rate: float = Field(default=1e-2, gt=0, le=1, description="Peak of the schedule.")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak of the schedule.")
     patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
+    refit: bool = Field(default=True, description="Once judged, fit again on all rows.")
+    combine: bool = Field(
+        default=True,
+        strict=True,
+        description="Serve a guarded mix of network, linear experts and last price; off: the bare network.",
+    )
 
 
 class Retrain(Section):

@@ -67,7 +67,7 @@ def _untrained() -> LstmForecaster:
     span = TrainingSpan(0, 0, 1)
     change = (Change.LOG_RETURN,) * len(SYMBOLS)
     manifest = Manifest(SYMBOLS, SYMBOLS, change, 60_000, Features.NAMES, spec, FitSpec(), span, {}, {})
-    return LstmForecaster.untrained(manifest, model)
+    return LstmForecaster.untrained(manifest, model, {})
 
 
 def _product() -> Iterator[None]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from streamer.core import snapshot
 from streamer.core.features import State
-from streamer.core.forecaster import Forecaster
+from streamer.core.forecaster import MODELLED, Forecaster
 from streamer.core.grid import Floats, Row
 
 _STEP = 60_000
@@ -48,10 +48,14 @@ def _check_steps(model: Forecaster) -> None:
             again, same = model.step(state, row)
             assert (_bits(state), row.prices.tobytes()) == (before, prices), "inputs are left alone"
             assert _bits(again) == _bits(after), "the same row on the same state gives the same state"
-            assert changes.shape == (2, len(model.targets))
+            assert changes.shape == (len(MODELLED), len(model.targets))
             assert changes.dtype == np.float64
             assert changes.tobytes() == same.tobytes(), "and the same forecast"
             assert np.isfinite(changes).all(), f"a forecast that is no number, at {row}"
+            shares = np.array(list(model.shares(after).values()))
+            assert shares.shape[1:] == (len(model.targets),)
+            np.testing.assert_allclose(shares.sum(axis=0), 1.0, err_msg="shares add up to 1")
+            assert (shares >= 0.0).all()
             assert _layout(after) == layout, "a state keeps its layout"
             state = after
 

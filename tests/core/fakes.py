@@ -49,18 +49,19 @@ class FakeForecaster:
         return self.trained
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
-        """Take in one row; returns the new state and changes `(2, len(targets))`."""
+        """Take in one row; returns the new state and changes `(3, len(targets))`."""
         features = Features(self.change)
         seen, x = features.step({name: state[name] for name in ("level", "variance", "weight")}, row)
         into, recurrent, bias, out = self._weights
         hidden = np.tanh(x.reshape(-1) @ into + state["h0"] @ recurrent + bias).astype(np.float32)
         columns = [self.symbols.index(target) for target in self.targets]
         bare = (hidden @ out) * features.scale(seen)[columns]
-        return {**seen, "h0": hidden}, np.stack([0.5 * bare, bare])
+        return {**seen, "h0": hidden}, np.stack([0.5 * bare, bare, 0.25 * bare])
 
     def shares(self, state: State) -> Mapping[str, Floats]:
-        """It has no experts."""
-        return {}
+        """Half of it is the network, half persistence."""
+        half = np.full(len(self.targets), 0.5)
+        return {"network": half, "persistence": half}
 
     def trained_on(self, history: TickBuffer, columns: Sequence[int], step: int) -> "FakeForecaster":
         """The same weights with the state that replaying all of `history` leaves, as a trainer makes it."""

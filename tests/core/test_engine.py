@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamer.core import checkpoint
 from streamer.core.engine import EngineSettings, ForecastEngine
-from streamer.core.forecaster import FORECASTERS, LSTM, PERSISTENCE, SERVED
+from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM, PERSISTENCE, SERVED
 from streamer.core.levels import Change
 from streamer.core.outcome import Dropped, Forecast, Outcome, Rejected, Step
 from streamer.core.tick import Tick
@@ -59,9 +59,10 @@ class Ledger:
             assert self.published is not None
             at = self.published.symbols.index(symbol)
             yhat, last = float(self.published.yhat[at]), float(self.published.last[at])
-            # The fake network, as served, predicts half of the change that it predicts bare.
+            # The fake model, as served, predicts half of the change that its network does, its linear expert a quarter.
             bare = yhat * yhat / last if change is Change.LOG_RETURN else 2 * yhat - last
-            guesses = {SERVED: yhat, LSTM: bare, PERSISTENCE: last}
+            half = math.sqrt(yhat * last) if change is Change.LOG_RETURN else (yhat + last) / 2
+            guesses = {SERVED: yhat, LSTM: bare, LINEAR: half, PERSISTENCE: last}
             self.errors[symbol].append({name: (guess - price) ** 2 for name, guess in guesses.items()})
             self.covered[symbol].append(bool(self.published.lower[at] <= price <= self.published.upper[at]))
 

@@ -27,7 +27,7 @@ def built(mode: Mode, targets: tuple[str, ...] = TARGETS) -> Artifact:
     shape = spec.shape(len(SYMBOLS), len(targets), len(Features.NAMES))
     weights = random_weights(spec, shape)
     model = export(spec, shape, weights)
-    forecaster = LstmForecaster.untrained(named, model)
+    forecaster = LstmForecaster.untrained(named, model, {})
     state = forecaster.initial_state()
     for row in rows(walk(30, symbols=3)):
         state, _ = forecaster.step(state, row)
@@ -74,6 +74,7 @@ def test_as_served_is_the_bare_network(model: LstmForecaster) -> None:
     _, changes = model.step(model.trained_state(), rows(walk(2, symbols=3))[1])
     np.testing.assert_array_equal(changes[0], changes[1])
     assert changes.any()
+    assert not changes[2].any(), "without experts the linear one is persistence"
 
 
 def test_changes_are_outputs_times_the_scale_of_their_target(joint: Artifact) -> None:
@@ -110,18 +111,18 @@ def test_an_output_that_is_no_number_is_persistence(pooled: Artifact) -> None:
 def test_other_features_are_refused(pooled: Artifact) -> None:
     foreign = replace(pooled.manifest, features=("change", "moon"))
     with pytest.raises(ArtifactError, match="names the features change, moon"):
-        LstmForecaster.untrained(foreign, pooled.model)
+        LstmForecaster.untrained(foreign, pooled.model, pooled.weights)
 
 
 def test_a_network_that_does_not_fit_the_manifest_is_refused(joint: Artifact) -> None:
     foreign = replace(joint.manifest, symbols=("A", "C"))
     with pytest.raises(ArtifactError, match="does not fit its manifest"):
-        LstmForecaster.untrained(foreign, joint.model)
+        LstmForecaster.untrained(foreign, joint.model, joint.weights)
 
 
 def test_targets_that_are_no_symbols_are_refused(pooled: Artifact) -> None:
     with pytest.raises(ArtifactError, match="targets that are no symbols"):
-        LstmForecaster.untrained(replace(pooled.manifest, targets=("A", "Z")), pooled.model)
+        LstmForecaster.untrained(replace(pooled.manifest, targets=("A", "Z")), pooled.model, pooled.weights)
 
 
 @pytest.mark.parametrize("wrong", [{"h0": np.zeros((2, 4), np.float32)}, {"h0": np.zeros((2, 5))}, {}])

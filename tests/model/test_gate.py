@@ -39,7 +39,7 @@ class Scripted:
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         index = int(state["rows"][0])
         served = self.changes[index]
-        return {"rows": state["rows"] + 1}, np.stack([served, np.full(served.shape, 1e3)])
+        return {"rows": state["rows"] + 1}, np.stack([served, *np.full((2, *served.shape), 1e3)])
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         return {}

@@ -31,7 +31,7 @@ def series(history: TrainingSet) -> Series:
 
 def train(history: TrainingSet, fit: FitSpec = FIT, initial: Weights | None = None) -> Weights:
     rows = series(history)
-    return training.train(rows, Slices.of(len(rows.x), GateSpec()), SPEC, SHAPE, fit, initial)
+    return training.train(rows, Slices.of(len(rows.x), GateSpec()), SPEC, SHAPE, fit, initial).weights
 
 
 @pytest.fixture(scope="module")

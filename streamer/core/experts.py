@@ -1,0 +1,74 @@
+"""Linear experts: sums of known functions of the features, whose coefficients the trainer has fitted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.core.grid import Floats
+
+LINEAR, ADDITIVE, VECTOR, READOUT = "linear", "additive", "vector", "readout"
+NAMES = (LINEAR, ADDITIVE, VECTOR, READOUT)
+"""Of the features; of each feature bent; of the features and all others' changes; of the network's hidden state too."""
+
+_BENDS = (1.0, 2.0)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
+_OTHERS_SHARE = 10.0**-0.5  # the ridge penalty is 10 times as heavy on the many changes of the others
+_MOST_OTHERS = 64  # symbols: beyond, the changes of all others are more noise than news, and cost their square
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns of a basis are what: `regressors`, each bent twice, `hidden` units, `others`' changes."""
+
+    regressors: int
+    hidden: int
+    others: int
+
+    @classmethod
+    def of(cls, regressors: int, hidden: int, n_symbols: int) -> "Layout":
+        """Layout for so many regressors, hidden units and symbols."""
+        return cls(regressors, hidden, n_symbols if n_symbols <= _MOST_OTHERS else 0)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return (1 + len(_BENDS)) * self.regressors + self.hidden + self.others
+
+    def columns(self, expert: str) -> np.ndarray:
+        """Mask `(width,)` of the columns that the expert uses."""
+        bent, hidden = self.regressors * (1 + len(_BENDS)), self.regressors * (1 + len(_BENDS)) + self.hidden
+        mask = np.zeros(self.width, np.bool_)
+        mask[: self.regressors] = True
+        if expert in (ADDITIVE, READOUT):
+            mask[:bent] = True
+        if expert == READOUT:
+            mask[bent:hidden] = True
+        if expert == VECTOR:
+            mask[hidden:] = True
+        return mask
+
+    def basis(self, features: Floats, hidden: Floats, columns: np.ndarray) -> Floats:
+        """The basis of each target, `(..., m, width)`.
+
+        features: of all symbols, `(..., n, F)`. hidden: of each target, `(..., m, units)`. columns: of the targets
+        among the symbols, `(m,)`.
+        """
+        own = features[..., columns, : self.regressors]
+        parts = [own, *(np.tanh(bend * own) for bend in _BENDS), hidden]
+        if self.others:
+            changes = np.repeat(features[..., None, :, 0] * _OTHERS_SHARE, len(columns), axis=-2)
+            changes[..., np.arange(len(columns)), columns] = 0.0
+            parts.append(changes)
+        return np.concatenate(parts, axis=-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experts:
+    """coefficients: `(m, len(NAMES), layout.width)`."""
+
+    layout: Layout
+    coefficients: Floats
+
+    def predict(self, basis: Floats) -> Floats:
+        """Next changes in units of volatility, `(len(NAMES), m)`, from a basis `(m, width)`."""
+        predicted: Floats = (self.coefficients @ basis[:, :, None])[:, :, 0].T
+        return predicted

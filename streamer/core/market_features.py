@@ -1,0 +1,212 @@
+"""Features of each symbol and of its market: what it did last, how far it strayed, what its peers did meanwhile.
+
+One implementation, stepped row by row: the trainer replays the history through it, serving steps it live.
+
+A deviation of a level from its moving average of half-life h is a leaky sum of the level's changes,
+`d' = a (d + change)` with `a = 0.5 ** (1 / h)`. So changes are all that is needed, no level is ever subtracted from a
+large mean of it, and the deviation of a spread is the difference of two deviations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core import volatility
+from streamer.core.features import CLIP, State
+from streamer.core.grid import Floats, Row
+from streamer.core.levels import Levels, bounded
+
+PEERS = 3
+"""So many symbols, the most correlated ones, are compared with each."""
+
+_OWN = (1.0, 2.0, 5.0, 15.0, 60.0)  # half-lives in rows: reversals live within minutes
+_SPREAD = (3.0, 10.0, 40.0, 160.0, 640.0)  # spreads close more slowly
+_DECAYS = 0.5 ** (1.0 / np.array(_OWN + _SPREAD))
+_N_OWN = len(_OWN)
+_PEER_DEVIATIONS = 3  # of a peer's own, the quickest: what it did just now
+_NORMED_BY = _N_OWN + 2  # the middle one of a spread's deviations says how far it commonly strays
+_SPREAD_DECAY = 0.5 ** (1.0 / 100.0)  # spreads need a faster normaliser than volatility: venues drift apart and back
+_ACTIVITY_DECAYS = 0.5 ** (1.0 / np.array([10.0, 50.0]))  # recent volatility beside that of 200 prints
+_COMMON = 100.0  # changes: below so many in common, a correlation is not trusted in full
+_LEAST_ACTIVITY = 1e-3  # a symbol that stands still has a logarithm too
+
+
+def _names() -> Iterator[str]:
+    yield from ("change", "stale_change", "change_2", "change_3", "sign", "flat_then", "signed_square")
+    yield from (f"deviation_{half_life:g}" for half_life in _OWN)
+    yield from (f"market_deviation_{half_life:g}" for half_life in _OWN)
+    for peer in range(PEERS):
+        yield from (f"peer{peer}_deviation_{half_life:g}" for half_life in _OWN[:_PEER_DEVIATIONS])
+    yield from (f"peer{peer}_since" for peer in range(PEERS))
+    for peer in range(PEERS):
+        yield from (f"peer{peer}_spread_{half_life:g}" for half_life in _SPREAD)
+    yield "others_since"
+    yield from ("activity_10", "activity_50", "age", "gap")
+
+
+NAMES = tuple(_names())
+REGRESSORS = NAMES.index("activity_10")
+"""The first so many are centred, and linear experts use them; the rest tells a network how much to trust them."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarketFeatures:
+    """See the module. All are in units of volatility and clipped at `CLIP`.
+
+    change: what a change is of each symbol. peers: indices of each symbol's peers, `(n_symbols, PEERS)`; its own
+    where it has no further one, which makes that peer's features zero.
+
+    The state holds arrays per symbol: `level` (last seen), `variance` and `weight` of the volatility, the last three
+    `changes`, the `deviations`, `activity` (mean squares of scaled changes), `age` (rows since the last price), moves
+    of the peers and of all others `since` then; per pair the `spread` mean square; the `market`'s deviations; and
+    `rows` and `gap` (blank rows just now).
+    """
+
+    change: Levels
+    peers: npt.NDArray[np.intp]
+    _has_peer: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = np.arange(len(self.peers))[:, None]
+        object.__setattr__(self, "_has_peer", (self.peers != own).astype(np.float64))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features of a symbol."""
+        return NAMES
+
+    @property
+    def regressors(self) -> int:
+        """How many of them, from the first on, a linear expert uses."""
+        return REGRESSORS
+
+    def initial(self, n_symbols: int) -> State:
+        """State before the first row."""
+        return {
+            "level": np.full(n_symbols, np.nan),
+            "variance": np.zeros(n_symbols),
+            "weight": np.zeros(n_symbols),
+            "changes": np.zeros((n_symbols, 3)),
+            "deviations": np.zeros((n_symbols, len(_DECAYS))),
+            "activity": np.ones((n_symbols, len(_ACTIVITY_DECAYS))),
+            "age": np.zeros(n_symbols),
+            "since": np.zeros((n_symbols, PEERS + 1)),
+            "spread": np.zeros((n_symbols, PEERS)),
+            "market": np.zeros(_N_OWN),
+            "rows": np.zeros(1),
+            "gap": np.zeros(1),
+        }
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        """Take in one row; returns the new state and the features, shape `(n_symbols, len(names))`.
+
+        A blank feeds a zero change, and so does the first row of a session: the change across the break is no
+        one-step change.
+        """
+        after, scaled, seen = self._after(state, row)
+        return after, self._features(after, scaled, seen)
+
+    def _after(self, state: State, row: Row) -> tuple[State, Floats, npt.NDArray[np.bool_]]:
+        """The new state, changes in units of volatility, and which symbols have one."""
+        level = self.change.level(row.prices)
+        printed = np.isfinite(level)
+        moved = level - state["level"]
+        seen = np.zeros_like(printed) if row.is_break else np.isfinite(moved)
+        moved = np.where(seen, moved, 0.0)
+        variance, weight = volatility.update(state["variance"], state["weight"], moved, seen.astype(np.float64))
+        scaled = bounded(moved / volatility.sigma(variance), CLIP)
+        total = scaled.sum()
+        moves = np.empty(state["since"].shape)
+        moves[:, :PEERS] = scaled[self.peers]
+        moves[:, PEERS] = (total - scaled) / max(1, len(scaled) - 1)
+        deviations = (state["deviations"] + moved[:, None]) * _DECAYS
+        strayed = deviations[:, _NORMED_BY, None] - deviations[self.peers, _NORMED_BY]
+        activity = state["activity"]
+        squares = (scaled * scaled)[:, None]
+        shifted = np.column_stack((moved, state["changes"][:, :2]))
+        after = {
+            "level": np.where(printed, level, state["level"]),
+            "variance": variance,
+            "weight": weight,
+            "changes": np.where(seen[:, None], shifted, state["changes"]),
+            "deviations": deviations,
+            "activity": np.where(seen[:, None], squares + _ACTIVITY_DECAYS * (activity - squares), activity),
+            "age": np.where(printed, 0.0, state["age"] + 1.0),
+            "since": np.where(printed[:, None], 0.0, state["since"] + moves),
+            "spread": _SPREAD_DECAY * state["spread"] + (1.0 - _SPREAD_DECAY) * strayed * strayed,
+            "market": (state["market"] + total / max(1, np.count_nonzero(seen))) * _DECAYS[:_N_OWN],
+            "rows": state["rows"] + 1.0,
+            "gap": np.zeros(1) if printed.any() else state["gap"] + 1.0,
+        }
+        return after, scaled, seen
+
+    def _features(self, after: State, scaled: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+        n = len(scaled)
+        sigma = self.scale(after)
+        deviations = after["deviations"]
+        out = np.empty((n, len(NAMES)))
+        changes = after["changes"] / sigma[:, None]
+        last = bounded(changes[:, 0], CLIP)
+        out[:, 0] = scaled
+        out[:, 1] = np.where(seen, 0.0, last)
+        out[:, 2:4] = changes[:, 1:]
+        out[:, 4] = np.sign(last)
+        out[:, 5] = np.where(last == 0.0, changes[:, 1], 0.0)
+        out[:, 6] = last * np.abs(last)
+        at = 7
+        own = deviations[:, :_N_OWN] / sigma[:, None]
+        out[:, at : at + _N_OWN] = own
+        out[:, at + _N_OWN : at + 2 * _N_OWN] = after["market"]
+        at += 2 * _N_OWN
+        width = PEERS * _PEER_DEVIATIONS
+        peers = own[self.peers, :_PEER_DEVIATIONS] * self._has_peer[:, :, None]
+        out[:, at : at + width] = peers.reshape(n, width)
+        at += width
+        out[:, at : at + PEERS] = after["since"][:, :PEERS] * self._has_peer
+        at += PEERS
+        width = PEERS * len(_SPREAD)
+        out[:, at : at + width] = self._spreads(after).reshape(n, width)
+        at += width
+        out[:, at] = after["since"][:, PEERS]
+        out = bounded(out, CLIP)
+        out[:, at + 1 : at + 3] = 0.5 * np.log(np.maximum(after["activity"], _LEAST_ACTIVITY))
+        out[:, at + 3] = np.log1p(after["age"])
+        out[:, at + 4] = np.log1p(after["gap"])
+        return out
+
+    def _spreads(self, after: State) -> Floats:
+        """Deviations of the spreads to the peers over what is common for each, `(n, PEERS, len(_SPREAD))`."""
+        slow = after["deviations"][:, _N_OWN:]
+        seen_share = 1.0 - _SPREAD_DECAY ** after["rows"][0]  # Adam's bias correction
+        common = np.maximum(np.sqrt(after["spread"] / seen_share), volatility.FLOOR)
+        spreads: Floats = (slow[:, None] - slow[self.peers]) / common[:, :, None]
+        return spreads
+
+    @staticmethod
+    def scale(state: State) -> Floats:
+        """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
+        return volatility.sigma(state["variance"])
+
+
+def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:
+    """Each symbol's peers, `(n, PEERS)`, by the correlation of `changes`, `(rows, n)`, NaN where there is none.
+
+    Scale does not matter, and single large changes little: each is cut at `CLIP` of its symbol's mean size.
+    """
+    n = changes.shape[1]
+    seen = np.isfinite(changes)
+    known = np.where(seen, changes, 0.0)
+    size = np.sqrt(np.square(known).sum(axis=0) / np.maximum(seen.sum(axis=0), 1))
+    scaled = bounded(known / np.maximum(size, volatility.FLOOR), CLIP)
+    both = seen.astype(np.float64).T @ seen
+    power = np.square(scaled).T @ seen
+    product = scaled.T @ scaled
+    likeness = np.abs(product) / np.sqrt(np.maximum(power * power.T, volatility.FLOOR))
+    # A likeness from few common changes is chance: it counts in proportion.
+    likeness *= np.minimum(1.0, both / _COMMON)
+    np.fill_diagonal(likeness, -1.0)
+    order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(PEERS, n - 1)]
+    own = np.repeat(np.arange(n)[:, None], PEERS - order.shape[1], axis=1)
+    return np.concatenate([order, own], axis=1).astype(np.intp)

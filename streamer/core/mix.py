@@ -1,0 +1,115 @@
+"""The mix of experts that is served, and the guard against false skill. Constant memory, all of it in the state.
+
+Mix: ML-Poly of P. Gaillard, G. Stoltz, T. van Erven, "A second-order bound with excess losses", COLT 2014, on the
+linearised squared loss, with slowly discounted regrets. Beside the experts it may choose persistence (no change) and
+the plain mean of the experts, which is hard to beat while there is little to learn from. Regrets of all symbols count
+for each, its own most: thin symbols learn from the others which expert to trust.
+
+Guard: the mix is shrunk by `c / v`, the slope of what came on what was said, less one standard error: what cannot be
+told from luck is not served. A forecast without skill so becomes persistence by itself.
+"""
+
+import numpy as np
+
+from streamer.core.features import State
+from streamer.core.grid import Floats
+from streamer.core.levels import bounded
+
+EXTRA = ("persistence", "mean")
+"""What the mix may choose beside the experts, before them in all arrays."""
+
+_DISCOUNT = 0.9995  # of regrets, per scored forecast: half of a day of minutes
+_PRIOR = 3.0  # regret that each begins with: weights stay near equal until some dozen forecasts have spoken
+_SHARING = 0.5  # weight of another symbol's regret
+_LOSS_CLIP = 5.0  # sigmas: one jump must not decide
+_PROPOSAL_CLIP = 3.0  # sigmas: no expert is right to expect more
+_GUARD_DECAY = 0.5 ** (1.0 / 8000.0)
+_GUARD_SHARING = 0.3
+_GUARD_CLIP = 10.0  # sigmas: on thin shares rare large moves carry the gain
+_ERROR_CLIP = 3.0  # sigmas: the standard error is that of common moves
+_STANDARD_ERRORS = 1.0
+_MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
+
+Arrays = dict[str, np.ndarray]
+
+
+def initial(n_experts: int, n_targets: int) -> Arrays:
+    """Nothing is known of any expert."""
+    shape = (len(EXTRA) + n_experts, n_targets)
+    zeros = np.zeros(n_targets)
+    return {
+        "regret": np.full(shape, _PRIOR),
+        "variance": np.zeros(shape),
+        "proposals": np.zeros(shape),
+        "mixed": zeros,
+        "gain": zeros,
+        "power": zeros,
+        "error": zeros,
+        "scale": zeros,
+    }
+
+
+def learn(state: State, change: Floats, seen: np.ndarray) -> Arrays:
+    """Hear what came of the last proposals.
+
+    change: of each target's level, in units of the volatility known when it was forecast, `(m,)`. seen: where it was
+    seen, `(m,)`.
+    """
+    if not np.count_nonzero(seen):
+        return dict(state)
+    change = np.where(seen, change, 0.0)
+    proposals, mixed = state["proposals"], state["mixed"]
+    error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
+    regret = 2.0 * error * (mixed - proposals)
+    discount = np.where(seen, _DISCOUNT, 1.0)
+    said = np.where(seen, mixed, 0.0)
+    agreement = _shared(said * bounded(change, _ERROR_CLIP), _GUARD_SHARING)
+    return {
+        **state,
+        "regret": discount * state["regret"] + regret,
+        "variance": discount * state["variance"] + regret * regret,
+        "gain": _GUARD_DECAY * state["gain"] + said * bounded(change, _GUARD_CLIP),
+        "power": _GUARD_DECAY * state["power"] + said * said,
+        "error": _GUARD_DECAY * state["error"] + agreement * agreement,
+    }
+
+
+def propose(state: State, predictions: Floats, scale: Floats) -> tuple[Arrays, Floats]:
+    """Mix the experts' `predictions`, `(n_experts, m)`, in units of volatility; returns the state and what to serve.
+
+    scale: one unit in level units, known now, `(m,)`; kept for `learn`.
+    """
+    proposals = np.empty(state["proposals"].shape)
+    proposals[0] = 0.0
+    proposals[1] = predictions.sum(axis=0) / len(predictions)
+    proposals[2:] = predictions
+    proposals = bounded(proposals, _PROPOSAL_CLIP)
+    mixed = (weights(state) * proposals).sum(axis=0)
+    return {**state, "proposals": proposals, "mixed": mixed, "scale": scale}, mixed * guard(state)
+
+
+def weights(state: State) -> Floats:
+    """Weight of each of `EXTRA` and the experts, `(len(EXTRA) + n_experts, m)`; they add up to 1 per target."""
+    positive = np.maximum(_shared(state["regret"], _SHARING), 0.0) / (1.0 + _shared(state["variance"], _SHARING))
+    total = positive.sum(axis=0)
+    # Where no expert has a positive regret, the mix does as well as any: it stays with what is safest.
+    none = np.zeros(positive.shape)
+    none[0] = 1.0
+    return np.where(total > 0.0, positive / np.where(total > 0.0, total, 1.0), none)
+
+
+def guard(state: State) -> Floats:
+    """Factor in [0, 1] by which the mix of each target is shrunk towards persistence, `(m,)`."""
+    gain, power = _shared(state["gain"], _GUARD_SHARING), _shared(state["power"], _GUARD_SHARING)
+    sure = gain - _STANDARD_ERRORS * np.sqrt(state["error"])
+    factor: Floats = np.minimum(np.maximum(sure, 0.0) / np.maximum(power, 1e-12), 1.0)
+    return factor
+
+
+def _shared(values: Floats, share: float) -> Floats:
+    """Each target's value plus `share` of each other target's."""
+    others = values.shape[-1] - 1
+    if others > _MOST_OTHERS:
+        share *= _MOST_OTHERS / others
+    shared: Floats = values * (1.0 - share) + share * values.sum(axis=-1, keepdims=True)
+    return shared
