@@ -121,7 +121,7 @@ class Fit(Section):
     """One training: truncated back-propagation through time over parallel lanes of history."""
 
     steps: int = Field(default=1200, ge=1, le=10_000_000, description="Gradient steps at most.")
-    epochs: int = Field(default=36, ge=0, le=1_000_000, description="Passes over the history at most; 0: any number.")
+    epochs: int = Field(default=60, ge=0, le=1_000_000, description="Passes over the history at most; 0: any number.")
     sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
     lanes: int = Field(default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side.")
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak of the schedule.")
