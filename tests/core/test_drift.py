@@ -12,6 +12,7 @@ from streamer.core import checkpoint
 from streamer.core.drift import CAP, Drift
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.features import State
+from streamer.core.forecaster import MODELLED
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change, Levels
 from streamer.core.outcome import Step
@@ -143,7 +144,7 @@ class _Reverting(FakeForecaster):
         level = self.change.level(row.prices)
         moved = np.nan_to_num(level - state["level"])
         after, _ = super().step(state, row)
-        return after, np.stack([-0.5 * moved, -0.5 * moved])
+        return after, np.stack([-0.5 * moved] * len(MODELLED))
 
 
 def reverting(model_id: str) -> _Reverting:
