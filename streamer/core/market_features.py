@@ -30,6 +30,7 @@ _NORMED_BY = _N_OWN + 2  # the middle one of a spread's deviations says how far 
 _SPREAD_DECAY = 0.5 ** (1.0 / 100.0)  # spreads need a faster normaliser than volatility: venues drift apart and back
 _ACTIVITY_DECAYS = 0.5 ** (1.0 / np.array([10.0, 50.0]))  # recent volatility beside that of 200 prints
 _COMMON = 100.0  # changes: below so many in common, a correlation is not trusted in full
+_SIGMA_OF_MEDIAN = 1.4826  # of a normal distribution
 _LEAST_ACTIVITY = 1e-3  # a symbol that stands still has a logarithm too
 
 
@@ -193,13 +194,12 @@ class MarketFeatures:
 def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:
     """Each symbol's peers, `(n, PEERS)`, by the correlation of `changes`, `(rows, n)`, NaN where there is none.
 
-    Scale does not matter, and single large changes little: each is cut at `CLIP` of its symbol's mean size.
+    Scale does not matter, and single large changes little: each is cut at `CLIP` of its symbol's common size.
     """
     n = changes.shape[1]
     seen = np.isfinite(changes)
     known = np.where(seen, changes, 0.0)
-    size = np.sqrt(np.square(known).sum(axis=0) / np.maximum(seen.sum(axis=0), 1))
-    scaled = bounded(known / np.maximum(size, volatility.FLOOR), CLIP)
+    scaled = bounded(known / np.maximum(_common_size(known), volatility.FLOOR), CLIP)
     both = seen.astype(np.float64).T @ seen
     power = np.square(scaled).T @ seen
     product = scaled.T @ scaled
@@ -210,3 +210,12 @@ def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:
     order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(PEERS, n - 1)]
     own = np.repeat(np.arange(n)[:, None], PEERS - order.shape[1], axis=1)
     return np.concatenate([order, own], axis=1).astype(np.intp)
+
+
+def _common_size(changes: Floats) -> Floats:
+    """Standard deviation of each column as its median change has it, of those that are not zero, `(n,)`.
+
+    A mean square would be that of one bad print, beside which all other changes are nothing.
+    """
+    sizes = [np.abs(column[column != 0.0]) for column in changes.T]
+    return np.array([_SIGMA_OF_MEDIAN * np.median(moved) if len(moved) else 1.0 for moved in sizes])
