@@ -85,7 +85,7 @@ class Oracle:
 
     def __init__(self, prices: Floats, breaks: Iterable[int]) -> None:
         rows, self.n = prices.shape
-        self.printed = np.isfinite(prices)
+        self.printed = np.asarray(np.isfinite(prices))
         carried = pd.DataFrame(prices).ffill().to_numpy()
         before = np.vstack([np.full(self.n, NAN), carried[:-1]])
         self.seen = self.printed & np.isfinite(before)
@@ -124,7 +124,7 @@ class Oracle:
         ever = np.ones((len(self.printed), self.n))
         found["age"] = np.log1p(self.unbounded_since(ever))
         found["gap"] = np.repeat(
-            np.log1p(since_last(self.printed.any(axis=1), ever[:, 0].cumsum()))[:, None], self.n, 1
+            np.log1p(since_last(np.asarray(self.printed.any(axis=1)), ever[:, 0].cumsum()))[:, None], self.n, 1
         )
         return found
 
