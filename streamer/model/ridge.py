@@ -16,7 +16,7 @@ from streamer.core.experts import Experts, Layout
 from streamer.core.grid import Floats
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""In units of the number of rows, for regressors of about unit size."""
+"""In units of the number of rows, a target's own in those of the mean, for regressors of about unit size."""
 
 _POOLED = 1.0 / 3.0  # the common coefficients have more data behind them
 _OWN = 10.0  # what is a symbol's own has to be clear before it counts
@@ -87,10 +87,9 @@ class Moments:
         total = max(1, sum(m.count for m in self.each))
         identity = np.eye(len(self.each[0].gram))
         common = np.linalg.solve(gram + _POOLED * penalty * total * identity, cross)
-        own = [
-            np.linalg.solve(m.gram + _OWN * penalty * max(1, m.count) * identity, m.cross - m.gram @ common)
-            for m in self.each
-        ]
+        # The same for each, whatever its number of rows: few of them do not outweigh it.
+        drawn = _OWN * penalty * total / len(self.each) * identity
+        own = [np.linalg.solve(m.gram + drawn, m.cross - m.gram @ common) for m in self.each]
         return np.asarray(common + np.array(own), np.float64)
 
     def loss(self, coefficients: Floats) -> float:
