@@ -210,7 +210,8 @@ def _experts(manifest: Manifest, features: FeatureMap, weights: Weights) -> Expe
         return None
     layout = expert_layout(manifest, features)
     coefficients = weights.get(EXPERTS_KEY, np.empty(0))
-    if coefficients.shape != (len(manifest.targets), len(experts.NAMES), layout.width):
+    fits = coefficients.shape == (len(manifest.targets), len(experts.NAMES), layout.width)
+    if not fits or coefficients.dtype.kind != "f" or not np.isfinite(coefficients).all():
         raise ArtifactError(f"weights.npz of model {manifest.id} has no experts that fit its manifest: train it anew")
     return Experts(layout, coefficients.astype(np.float64))
 
