@@ -204,9 +204,10 @@ def _series(replayed: Replay, history: TrainingSet, network: NetworkSpec, shape:
 def _warm_start(incumbent: Artifact | None, manifest: Manifest) -> Weights | None:
     """The incumbent's weights where they mean the same in the new network, else None.
 
-    Nor where they were fitted on all rows of its history: among them are rows that the gate judges by.
+    Nor where they were fitted on all rows of its history: among them are rows that the gate judges by. Nor where the
+    new network is to be fitted again, from nothing, for as long as was best now.
     """
-    if incumbent is None or incumbent.manifest.fit.refit:
+    if incumbent is None or incumbent.manifest.fit.refit or manifest.fit.refit:
         return None
     same: Sequence[str] = ["network", "features"]
     if manifest.network.mode == "joint":
