@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from streamer.core.features import State
-from streamer.core.forecaster import Forecaster
+from streamer.core.forecaster import MIX, Forecaster
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.model.dataset import TrainingSet
-from streamer.model.gate import SymbolScore, judge, verdict
+from streamer.model.gate import Beginning, SymbolScore, judge, replay, verdict
 from tests.model.helpers import STEP, training_set, walk
 
 NAN = float("nan")
@@ -194,3 +194,83 @@ class ReadsLogs(Scripted):
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         assert not (row.prices <= 0.0).any()
         return super().step(state, row)
+
+
+def at(row: int, mix_row: int = 0) -> Beginning:
+    """A scripted forecaster's state before the row `row`."""
+    return Beginning(row, {"rows": np.array([row])}, mix_row)
+
+
+def test_a_replay_that_begins_later_serves_nothing_before_and_the_same_after() -> None:
+    model = scripted(HISTORY, 0.5)
+    whole, end = replay(model, HISTORY, ("A", "B"))
+    later, same_end = replay(model, HISTORY, ("A", "B"), at(120))
+    assert not later[:120].any()
+    assert later[120:].tobytes() == whole[120:].tobytes()
+    assert end == same_end == {"rows": np.array([200])}
+
+
+@pytest.mark.parametrize("begin", [20, 149, 150])
+def test_a_challenger_judged_from_a_later_beginning_has_the_figures_of_a_whole_replay(begin: int) -> None:
+    whole = judge(scripted(HISTORY, 0.5), None, HISTORY, 150, 0.0)
+    assert judge(scripted(HISTORY, 0.5), None, HISTORY, 150, 0.0, at(begin)).symbols == whole.symbols
+
+
+def test_both_are_compared_on_the_rows_that_the_incumbent_has_not_learned_from() -> None:
+    """Before row 180 it knows everything, from there on half; the challenger the other way round."""
+    changes = truth(HISTORY)
+    before = (np.arange(200) < 180)[:, None]
+    incumbent, challenger = (Scripted(np.where(before, a, b) * changes) for a, b in ((1.0, 0.5), (0.0, 0.6)))
+    report = judge(challenger, incumbent, HISTORY, 150, 0.0, incumbent_beginning=at(180))
+    assert report.ratio == pytest.approx(0.4 / 0.5, rel=1e-2)
+    assert report.promoted
+    moves = np.diff(HISTORY.prices, axis=0)
+    for column, name in enumerate("AB"):
+        score = report.symbols[name]
+        assert score.n == 49, "beside persistence the challenger is judged on the whole slice"
+        assert score.incumbent == pytest.approx(0.5 * np.sqrt(np.square(moves[180:, column]).mean()), rel=1e-2)
+        assert score.beside == pytest.approx(0.4 * np.sqrt(np.square(moves[180:, column]).mean()), rel=1e-2)
+        errors = np.concatenate([moves[150:180, column], 0.4 * moves[180:, column]])
+        assert score.challenger == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-2)
+    assert not judge(challenger, incumbent, HISTORY, 150, 0.0).promoted, "on all rows the incumbent is better"
+
+
+def test_an_incumbent_that_began_before_the_gate_slice_is_judged_on_all_of_it() -> None:
+    report = judge(scripted(HISTORY, 0.5), scripted(HISTORY, 0.4), HISTORY, 150, 0.0, incumbent_beginning=at(100))
+    assert report.symbols["A"].beside == report.symbols["A"].challenger
+    assert report.ratio == pytest.approx(0.5 / 0.6, rel=1e-2)
+
+
+def test_an_incumbent_that_has_learned_from_every_row_is_not_replaced() -> None:
+    """There is nothing on which it could be beaten."""
+    report = judge(scripted(HISTORY, 0.9), scripted(HISTORY, 0.1), HISTORY, 150, 0.0, incumbent_beginning=at(200))
+    assert not report.promoted
+    assert math.isnan(report.ratio)
+    assert report.figures()["ratio"] is None
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing(Scripted):
+    """Counts rows in its mix as well, and serves that count."""
+
+    def initial_state(self) -> State:
+        return {**super().initial_state(), f"{MIX}heard": np.zeros(1)}
+
+    def step(self, state: State, row: Row) -> tuple[State, Floats]:
+        after, changes = super().step(state, row)
+        heard = state[f"{MIX}heard"] + 1.0
+        return {**after, f"{MIX}heard": heard}, np.full_like(changes, heard[0])
+
+
+def test_a_mix_begins_anew_at_its_row_while_the_rest_goes_on() -> None:
+    model = Mixing(truth(HISTORY))
+    start = Beginning(100, {"rows": np.array([100]), f"{MIX}heard": np.array([7.0])}, 110)
+    changes, state = replay(model, HISTORY, ("A", "B"), start)
+    assert changes[99:112, 0].tolist() == [0.0, *range(8, 18), 1.0, 2.0]
+    assert (state["rows"], state[f"{MIX}heard"]) == (200, 90.0)
+    never, _ = replay(model, HISTORY, ("A", "B"), replace(start, mix_row=-1))
+    assert never[-1, 0] == 107.0
+
+
+def test_the_report_has_the_challengers_state_after_the_last_row() -> None:
+    assert judge(scripted(HISTORY, 0.5), None, HISTORY, 150, 0.0, at(120)).state == {"rows": np.array([200])}
