@@ -25,7 +25,8 @@ examples:
   streamer train prices.csv --champion model --output challenger    must beat the model of before
 
 The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
-the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price".
+the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price". One
+that is promoted is then fitted again on all rows (fit.refit).
 """
 
 

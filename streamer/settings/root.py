@@ -131,7 +131,7 @@ class Fit(Section):
     combine: bool = Field(
         default=True,
         strict=True,
-        description="Serve a guarded mix of network, linear experts and last price; off: the bare network.",
+        description="Serve a guarded mix of network, linear experts and last price; false: the bare network.",
     )
 
 
