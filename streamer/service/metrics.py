@@ -68,14 +68,6 @@ class RetrainOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
-class TransactionOutcome(StrEnum):
-    """How a transaction ended."""
-
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-    FENCED = "fenced"
-
-
 @dataclass(slots=True)
 class _NewestTick:
     """Event time of a stream's newest tick. Its age is taken when read: it grows while the feed is silent."""
@@ -240,9 +232,6 @@ class Metrics:
             "Records sent to the dead-letter topic",
             ("reason",),
             registry=registry,
-        )
-        self.transactions = Counter(
-            "streamer_transactions_total", "Transactions, by their end", ("outcome",), registry=registry
         )
         self.assigned_partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry

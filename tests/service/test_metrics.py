@@ -90,7 +90,6 @@ def use_everything(metrics: Metrics, stream: str = "prices-0") -> None:
         gauge.labels(stream).set(0.5)
     metrics.consumer_lag.labels("prices", 0).set(3)
     metrics.dead_letters.labels("json").inc()
-    metrics.transactions.labels("committed").inc()
     metrics.assigned_partitions.set(1)
     for histogram in (metrics.tick_to_forecast, metrics.engine_time, metrics.retrain_duration):
         histogram.observe(0.004)
