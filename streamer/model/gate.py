@@ -167,18 +167,13 @@ def _mean_ratio(pairs: list[tuple[float, float]]) -> float:
     return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 
 
-def served_changes(forecaster: Forecaster, training_set: TrainingSet, targets: tuple[str, ...]) -> Floats:
-    """Changes of its own levels as the forecaster would serve them, row by row from zero state, `(T, len(targets))`.
-
-    Zero, as persistence has it, for a target that it does not forecast.
-    """
-    return replay(forecaster, training_set, targets)[0]
-
-
 def replay(
     forecaster: Forecaster, training_set: TrainingSet, targets: tuple[str, ...], beginning: Beginning = _ZERO
 ) -> tuple[Floats, State]:
-    """`served_changes`, zero in the rows before `beginning`; and the state after the last row."""
+    """Changes of its own levels as the forecaster would serve them, `(T, len(targets))`; and its state after all rows.
+
+    Zero, as persistence has it, for a target that it does not forecast, and in the rows before `beginning`.
+    """
     column = {name: index for index, name in enumerate(forecaster.targets)}
     known = [index for index, name in enumerate(targets) if name in column]
     chosen = [column[targets[index]] for index in known]

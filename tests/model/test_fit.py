@@ -13,7 +13,7 @@ from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.fit import FitResult, fit
 from streamer.model.forecaster import LstmForecaster
-from streamer.model.gate import served_changes
+from streamer.model.gate import replay
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
 from tests.model.helpers import bits, sawtooth, training_set, walk
 
@@ -100,7 +100,7 @@ def test_the_same_data_and_seed_give_the_same_model(joint: Fitted, tmp_path: Pat
 def test_a_symbol_without_a_price_is_left_out_of_the_model(joint: Fitted) -> None:
     told = joint.model.manifest
     assert (told.symbols, told.targets) == (("A", "C"), ("C",))
-    assert served_changes(LstmForecaster.from_artifact(joint.model), joint.history, ("C",)).shape == (120, 1)
+    assert replay(LstmForecaster.from_artifact(joint.model), joint.history, ("C",))[0].shape == (120, 1)
 
 
 def test_a_forecast_before_the_future_changes_is_the_same_after(learned: Fitted) -> None:
@@ -109,7 +109,7 @@ def test_a_forecast_before_the_future_changes_is_the_same_after(learned: Fitted)
     prices[450:] *= 2.0
     model = LstmForecaster.from_artifact(learned.model)
     before, after = (
-        served_changes(model, given, ("A", "B")) for given in (learned.history, replace(learned.history, prices=prices))
+        replay(model, given, ("A", "B"))[0] for given in (learned.history, replace(learned.history, prices=prices))
     )
     assert before[:450].tobytes() == after[:450].tobytes()
     assert before[450:].tobytes() != after[450:].tobytes()
