@@ -19,8 +19,6 @@ from streamer.errors import TrainingError, UsageError
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
-from streamer.service.events import training_set
-from streamer.service.partition import Stream
 
 _NEVER = 2**40  # ticks
 _REPORT_EVERY = 200  # rows: some milliseconds
@@ -242,7 +240,7 @@ class Backtest:
         too_late = row + self.options.swap_after + 2 >= len(self.rows)  # for its model to forecast any row
         if (again and not self._every) or self._waiting is not None or too_late:
             return
-        history = training_set(Stream(self.rows.name, self.engine))
+        history = TrainingSet.of(self.engine)
         self._reporter.stage(f"training {len(self.trainings) + 1} on {len(history)} ticks")
         self._report(row + 1)
         began = time.monotonic()

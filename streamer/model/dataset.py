@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from streamer.core import volatility
 from streamer.core.buffer import TickBuffer
+from streamer.core.engine import ForecastEngine
 from streamer.core.features import FeatureMap, State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
@@ -62,6 +63,20 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @classmethod
+    def of(cls, engine: ForecastEngine) -> "TrainingSet":
+        """A copy of what an engine holds to learn from."""
+        targets, prices = engine.settings.targets, engine.history.prices.copy()
+        return cls(
+            symbols=engine.symbols,
+            targets=tuple(s for s in engine.symbols if not targets or s in targets),
+            change=engine.market.levels.seeing(prices),  # read back after a restart, it may hold what was never seen
+            step=engine.settings.step,
+            times=engine.history.times.copy(),
+            breaks=engine.history.breaks.copy(),
+            prices=prices,
+        )
 
     def save(self, path: Path) -> None:
         """Write an `.npz` file without pickle."""

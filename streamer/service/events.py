@@ -99,7 +99,7 @@ class Events:
         def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
             if waited:
                 engine.policy.waited()
-            return (training_set(stream), engine.serving.model.id if engine.serving else None) if ours() else None
+            return (TrainingSet.of(engine), engine.serving.model.id if engine.serving else None) if ours() else None
 
         def reverted(model_id: str) -> bool:
             return model_id in engine.reverted
@@ -150,18 +150,3 @@ class Events:
     async def errands(self) -> None:
         """Wait for what is still being recorded."""
         await asyncio.gather(*self._errands)
-
-
-def training_set(stream: Stream) -> TrainingSet:
-    """A copy of what a stream's engine holds to learn from."""
-    engine, history = stream.engine, stream.engine.history
-    targets, prices = engine.settings.targets, history.prices.copy()
-    return TrainingSet(
-        symbols=engine.symbols,
-        targets=tuple(s for s in engine.symbols if not targets or s in targets),
-        change=engine.market.levels.seeing(prices),  # read back after a restart, it may hold what the engine never saw
-        step=engine.settings.step,
-        times=history.times.copy(),
-        breaks=history.breaks.copy(),
-        prices=prices,
-    )

@@ -26,9 +26,8 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE
 from streamer.core.grid import Floats
 from streamer.core.tick import Tick
+from streamer.model.dataset import TrainingSet
 from streamer.service import wiring
-from streamer.service.events import training_set
-from streamer.service.partition import Stream
 from streamer.settings import Settings
 
 SYMBOLS = ("A", "B", "C", "D", "E")
@@ -137,7 +136,7 @@ def _put_into_service(engine: ForecastEngine, settings: Settings) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
         specs = (wiring.network_spec(settings), wiring.fit_spec(settings), wiring.gate_spec(settings))
-        result = fit(training_set(Stream("walk", engine)), *specs, None, out)
+        result = fit(TrainingSet.of(engine), *specs, None, out)
         ready = engine.catch_up(LstmForecaster.from_artifact(artifact.read(out)))
     ready.advance(len(engine.history))
     engine.swap(ready)

@@ -14,11 +14,10 @@ from streamer.core.grid import Floats
 from streamer.core.outcome import Forecast, Step
 from streamer.core.tick import Tick
 from streamer.model import artifact
+from streamer.model.dataset import TrainingSet
 from streamer.model.fit import fit
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
-from streamer.service.events import training_set
-from streamer.service.partition import Stream
 from tests.core.oracle import Oracle
 
 NETWORK = NetworkSpec(layers=(LayerSpec(8),))
@@ -66,7 +65,7 @@ class Live:
 
     def train(self, folder: Path) -> Forecaster:
         """Fit a small model on what the engine holds; the gate's verdict does not matter."""
-        fit(training_set(Stream("live", self.engine)), NETWORK, FIT, GateSpec(), None, folder)
+        fit(TrainingSet.of(self.engine), NETWORK, FIT, GateSpec(), None, folder)
         return LstmForecaster.from_artifact(artifact.read(folder))
 
     def serve(self, model: Forecaster) -> "Live":
