@@ -35,8 +35,8 @@ def configuration(settings: Settings) -> str:
 def command(folder: Path, config: str, history: TrainingSet, champion: Artifact | None) -> list[str]:
     """Write what a training needs to `folder`; returns the command that leaves its model in `folder`/model."""
     history.save(folder / "history.npz")
-    (folder / "config.json").write_text(config)
-    arguments = ["--config", str(folder / "config.json"), "--output", str(folder / "model"), "--json"]
+    (folder / "config.yaml").write_text(config)
+    arguments = ["--config", str(folder / "config.yaml"), "--output", str(folder / "model"), "--json"]
     if champion is not None:
         artifacts.write(champion, folder / "champion")
         arguments += ["--champion", str(folder / "champion")]

@@ -51,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class TrainerSettings:
-    """What a training is given. settings: effective configuration as JSON for the child. Limits: seconds, bytes."""
+    """What a training is given. config: the child's, as YAML. Limits: seconds, bytes."""
 
     config: str
     time_limit: float
