@@ -78,7 +78,6 @@ _NO_BROKER = {"kafka.bootstrap_servers": "127.0.0.1:9092"}  # it has no default,
 
 def _learning(settings: Settings) -> Learning:
     config = fitting.configuration(settings)
-
     return Learning(
         lambda history, champion: fitting.train(config, settings.retrain.time_limit, history, champion),
         LstmForecaster.from_artifact,

@@ -18,6 +18,7 @@ from streamer.codec import format_time
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
 from streamer.core.grid import Floats
 from streamer.errors import UsageError
+from streamer.frames import milliseconds
 
 PREDICTED, TEST_DATA, REPORT, SUMMARY = "predicted.csv", "test_data.csv", "report.html", "summary.json"
 
@@ -155,7 +156,7 @@ class Result:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """All figures, as `--json` prints them; those not of a symbol are over all targets. None: nothing to say."""
-        rows, times = self._backtest.rows, _milliseconds(self.times)
+        rows, times = self._backtest.rows, milliseconds(self.times).tolist()
         served = scores.ratio(self.by_symbol)
         others = [name for name in FORECASTERS if name not in (SERVED, PERSISTENCE)]
         return {
@@ -225,12 +226,7 @@ def _utc(times: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(pd.to_datetime(times, unit="ms", utc=True))
 
 
-def _milliseconds(times: pd.DatetimeIndex) -> list[int]:
-    found: list[int] = times.as_unit("ms").asi8.tolist()
-    return found
-
-
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Blank cells where there is nothing; numbers that read back to the same bits."""
-    times = [format_time(time) for time in _milliseconds(pd.DatetimeIndex(frame.index))]
+    times = [format_time(time) for time in milliseconds(pd.DatetimeIndex(frame.index)).tolist()]
     frame.set_axis(pd.Index(times, name="timestamp"), axis=0).to_csv(path)
