@@ -6,9 +6,9 @@ import numpy as np
 
 from streamer.core.grid import Floats
 
-LINEAR, ADDITIVE, VECTOR, READOUT = "linear", "additive", "vector", "readout"
-NAMES = (LINEAR, ADDITIVE, VECTOR, READOUT)
-"""Of the features; of each feature bent; of the features and all others' changes; of the network's hidden state too."""
+OWN, ADDITIVE, VECTOR, READOUT = "own", "additive", "vector", "readout"
+NAMES = (OWN, ADDITIVE, VECTOR, READOUT)
+"""Of a symbol's own features; of these, bent too; of them and all others' changes; of them, bent, and hidden state."""
 
 _BENDS = (1.0, 2.0)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
 _OTHERS_SHARE = 10.0**-0.5  # the ridge penalty is 10 times as heavy on the many changes of the others

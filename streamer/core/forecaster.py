@@ -9,7 +9,7 @@ from streamer.core.levels import Levels
 
 SERVED, LSTM, LINEAR, PERSISTENCE = "served", "lstm", "linear", "persistence"
 FORECASTERS = (SERVED, LSTM, LINEAR, PERSISTENCE)
-"""What is scored, always on the same cells: what was published, the bare network, the linear expert, the baseline."""
+"""What is scored, always on the same cells: what was published, the bare network, a linear expert, the baseline."""
 
 MODELLED = FORECASTERS[:-1]
 """Those that a model gives, in the order of the rows of its predictions."""

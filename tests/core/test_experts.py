@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.experts import ADDITIVE, LINEAR, NAMES, READOUT, VECTOR, Experts, Layout
+from streamer.core.experts import ADDITIVE, NAMES, OWN, READOUT, VECTOR, Experts, Layout
 from streamer.core.grid import Floats
 from tests.core.helpers import MODERATE
 
@@ -70,7 +70,7 @@ def test_basis_and_predictions_are_those_of_plain_loops(
 @pytest.mark.parametrize(
     ("expert", "used"),
     [
-        (LINEAR, {"own"}),
+        (OWN, {"own"}),
         (ADDITIVE, {"own", "tanh", "tanh2"}),
         (VECTOR, {"own", "others"}),
         (READOUT, {"own", "tanh", "tanh2", "hidden"}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.core import experts
-from streamer.core.experts import LINEAR, NAMES, Layout
+from streamer.core.experts import NAMES, OWN, Layout
 from streamer.core.grid import Floats
 from streamer.model import ridge
 from streamer.model.ridge import PENALTIES, Cells
@@ -39,7 +39,7 @@ def seen_by(found: Cells, target: int, end: int) -> tuple[Floats, Floats]:
 
 def linear(found: Cells, coefficients: Floats) -> Floats:
     """Those of the linear expert, `(m, 2)`."""
-    chosen: Floats = coefficients[:, NAMES.index(LINEAR), :2]
+    chosen: Floats = coefficients[:, NAMES.index(OWN), :2]
     return chosen
 
 
@@ -118,7 +118,7 @@ def test_a_target_without_any_change_has_what_is_common() -> None:
         y=found.y[:, [0, 2]],
         mask=found.mask[:, [0, 2]],
     )
-    moments = others.moments(0, STOP_END).of(found.layout.columns(LINEAR))
+    moments = others.moments(0, STOP_END).of(found.layout.columns(OWN))
     gram, cross = sum(m.gram for m in moments.each), sum(m.cross for m in moments.each)
     common = np.linalg.solve(gram + 0.01 / 3.0 * 2 * (STOP_END - 1) * np.eye(2), cross)
     np.testing.assert_allclose(linear(found, fitted)[1], common, rtol=1e-9)
@@ -184,7 +184,7 @@ def test_the_penalty_is_the_one_of_the_least_loss_on_the_stop_slice() -> None:
 def test_noise_asks_for_a_heavy_penalty_and_a_clear_signal_for_a_light_one() -> None:
     quiet = ridge.choose_penalties(cells(noise=0.05), FIT_END, STOP_END)
     none = replace(cells(rows=200), y=np.random.default_rng(5).normal(size=(200, 3)).astype(np.float32))
-    assert quiet[NAMES.index(LINEAR)] <= 0.01
+    assert quiet[NAMES.index(OWN)] <= 0.01
     assert np.mean(np.log(ridge.choose_penalties(none, 100, 200))) > np.mean(np.log(quiet)) + 2.0
 
 
