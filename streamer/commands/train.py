@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -136,7 +137,8 @@ def _progress(shown: bool) -> Iterator[Callable[..., None] | None]:
         task = bar.add_task("training")
 
         def advance(step: int, total: int, loss: float, stop_loss: float) -> None:
-            bar.update(task, completed=step, total=total, description=f"loss {loss:.4f}, stop slice {stop_loss:.4f}")
+            beside = "refit on all rows" if math.isnan(stop_loss) else f"stop slice {stop_loss:.4f}"
+            bar.update(task, completed=step, total=total, description=f"loss {loss:.4f}, {beside}")
 
         yield advance
 

@@ -19,7 +19,7 @@ from streamer.model.network import Weights
 from streamer.model.spec import FitSpec, GateSpec, NetworkSpec, Shape
 
 Progress = Callable[[int, int, float, float], None]
-"""Called with step, budget in steps, loss since the last call, and loss on the stop slice."""
+"""Called with step, budget in steps, loss since the last call, and loss on the stop slice (NaN in a refit)."""
 
 _HUBER = 3.0  # sigmas: beyond, the loss is linear, so that rare jumps do not steer the fit
 _AVERAGING = 0.99  # decay of the averaged weights: a memory of some hundred steps
@@ -107,7 +107,7 @@ def train(
 def refit(
     series: Series, spec: NetworkSpec, shape: Shape, fit: FitSpec, judged: Fitted, progress: Progress | None = None
 ) -> Weights:
-    """Fit on all rows, in as many passes as were best when some were kept back, by the same schedule."""
+    """Fit on all rows, in as many steps as were best when some were kept back, by the same schedule."""
     lanes, length = _lanes(len(series.x), fit)
     fitter = _fresh(spec, shape, fit, lanes, length, judged.budget)
     learned = series.until(len(series.x))
