@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
 from streamer.core.grid import Floats
-
-_PERFECT = 1e-12  # a ratio's lower bound: log 0 of one perfect symbol would decide for all others
+from streamer.core.scoring import mean_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +168,5 @@ def pooled_coverage(scores: Sequence[Score]) -> float | None:
 
 
 def _mean_ratio(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    logs = [math.log(max(above / below, _PERFECT)) for above, below in pairs if above is not None and below]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else None
+    found = mean_ratio([(above, below) for above, below in pairs if above is not None and below is not None])
+    return None if math.isnan(found) else found

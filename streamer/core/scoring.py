@@ -3,7 +3,8 @@
 A.P. Dawid, "Present position and potential developments: the prequential approach", JRSS A 147 (1984).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Self
 
@@ -13,7 +14,14 @@ import numpy.typing as npt
 from streamer.core.features import State
 from streamer.core.grid import Floats
 
+_PERFECT = 1e-6  # a ratio's lower bound: log 0 of one perfect symbol would decide for all others
 _BLOCKS = 24  # the window is kept as sums of so many blocks: constant memory, and a snapshot of a few kB
+
+
+def mean_ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    """Geometric mean of the ratios of errors whose denominator is not zero; NaN where there is none."""
+    logs = [math.log(max(above / below, _PERFECT)) for above, below in pairs if below > 0.0]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 
 
 class Scoreboard:

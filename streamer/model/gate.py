@@ -12,9 +12,8 @@ from streamer.core.features import State
 from streamer.core.forecaster import MIX, Forecaster
 from streamer.core.grid import Floats
 from streamer.core.levels import Levels
+from streamer.core.scoring import mean_ratio
 from streamer.model.dataset import TrainingSet
-
-_PERFECT = 1e-6  # a ratio's lower bound: log 0 of one perfect symbol would decide for all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +134,13 @@ def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float 
     tolerance: share by which the ratio to an incumbent may exceed 1.
     """
     scored = [score for score in scores.values() if score.n]
-    flat = _mean_ratio([(score.challenger, score.persistence) for score in scored])
+    flat = mean_ratio([(score.challenger, score.persistence) for score in scored])
     rivals = [
         (score.challenger if score.beside is None else score.beside, score.incumbent)
         for score in scored
         if score.incumbent is not None
     ]
-    ratio = _mean_ratio(rivals) if rivals else flat
+    ratio = mean_ratio(rivals) if rivals else flat
     if math.isnan(flat):
         promoted, reason = False, "rejected: no price moved in the gate slice"
     elif not rivals:
@@ -159,12 +158,6 @@ def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float 
 
 def _word(promoted: bool) -> str:
     return "promoted" if promoted else "rejected"
-
-
-def _mean_ratio(pairs: list[tuple[float, float]]) -> float:
-    """Geometric mean of the ratios whose denominator is not zero; NaN where there is none."""
-    logs = [math.log(max(above / below, _PERFECT)) for above, below in pairs if below > 0.0]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 
 
 def replay(
