@@ -156,12 +156,12 @@ def _show(result: "FitResult", folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("symbol", "forecasts", "RMSE", "champion", "persistence", "skill")
+    table = Table("symbol", "forecasts", "RMSE", "persistence", "skill", "champion", "beside it")
     for name, score in result.report.symbols.items():
         skill = f"{1 - score.challenger / score.persistence:+.4f}" if score.persistence else "-"
-        champion = "-" if score.incumbent is None else f"{score.incumbent:.6g}"
-        table.add_row(name, str(score.n), f"{score.challenger:.6g}", champion, f"{score.persistence:.6g}", skill)
+        errors = (score.challenger, score.persistence, score.incumbent, score.beside)
+        own, flat, champion, beside = ("-" if error is None else f"{error:.6g}" for error in errors)
+        table.add_row(name, str(score.n), own, flat, skill, champion, beside)
     console = Console()
     console.print(table)
-    verdict = "promoted" if result.promoted else "rejected"
-    console.print(f"model {result.model_id} in {folder}: {verdict}, {result.report.reason}")
+    console.print(f"model {result.model_id} in {folder}, {result.report.reason}")

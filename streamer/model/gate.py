@@ -20,7 +20,7 @@ from streamer.model.dataset import TrainingSet
 class SymbolScore:
     """Number of forecasts scored of one symbol, and RMSEs in price units; `incumbent` None without one.
 
-    beside: the challenger's on the rows that the incumbent is judged on, None where those are all.
+    beside: the challenger's on the rows that the incumbent is judged on, which may be fewer; None: on all.
     """
 
     n: int
@@ -55,6 +55,7 @@ class GateReport:
                     "n": score.n,
                     "rmse": score.challenger,
                     "incumbent_rmse": score.incumbent,
+                    "rmse_beside_incumbent": score.beside,
                     "persistence_rmse": score.persistence,
                 }
                 for name, score in self.symbols.items()

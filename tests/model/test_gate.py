@@ -232,6 +232,8 @@ def test_both_are_compared_on_the_rows_that_the_incumbent_has_not_learned_from()
         assert score.beside == pytest.approx(0.4 * np.sqrt(np.square(moves[180:, column]).mean()), rel=1e-2)
         errors = np.concatenate([moves[150:180, column], 0.4 * moves[180:, column]])
         assert score.challenger == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-2)
+        figures = report.figures()["symbols"][name]
+        assert (figures["incumbent_rmse"], figures["rmse_beside_incumbent"]) == (score.incumbent, score.beside)
     assert not judge(challenger, incumbent, HISTORY, 150, 0.0).promoted, "on all rows the incumbent is better"
 
 
