@@ -147,8 +147,9 @@ def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float 
     elif not rivals:
         promoted = flat < 1.0
         reason = f"{_word(promoted)}: RMSE {flat:.4f} of persistence's, must be below 1"
+    elif math.isnan(ratio):
+        promoted, reason = False, "rejected: the incumbent was perfect, or has been fitted on every row there is"
     else:
-        # NaN: the incumbent was perfect wherever it was scored, and cannot be beaten; or it has seen all rows.
         promoted = ratio <= 1.0 + tolerance and flat <= 1.0
         reason = (
             f"{_word(promoted)}: RMSE {ratio:.4f} of the incumbent's, must not exceed {1.0 + tolerance:.4f}, "

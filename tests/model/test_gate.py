@@ -249,6 +249,7 @@ def test_an_incumbent_that_has_learned_from_every_row_is_not_replaced() -> None:
     assert not report.promoted
     assert math.isnan(report.ratio)
     assert report.figures()["ratio"] is None
+    assert report.reason == "rejected: the incumbent was perfect, or has been fitted on every row there is"
 
 
 @dataclass(frozen=True, eq=False)
