@@ -264,6 +264,24 @@ def test_a_network_that_went_wrong_does_not_reach_experts_and_mix(judged: Fitted
     assert all(np.isfinite(array).all() for name, array in after.items() if name.startswith(MIX))
 
 
+def test_replays_that_begin_a_thousand_rows_before_are_as_good_as_whole_ones(tmp_path: Path) -> None:
+    """To the bit in the features, which are known at their first row, and to single precision in the network."""
+    prices = np.tile(bouncing(425), (4, 1))
+    fitted = run(training_set(prices, targets=TARGETS), tmp_path / "model", replace(JUDGED, steps=1))
+    model, fit_end = fitted.forecaster, Slices.of(len(prices), GateSpec()).fit_end
+    whole, end = replay(model, fitted.history, TARGETS, Beginning(mix_row=fit_end))
+    kept = model.trained_state()
+    assert fit_end > 1_000
+    for name in end:
+        if name.startswith("features."):
+            assert kept[name].tobytes() == end[name].tobytes(), name
+        else:
+            np.testing.assert_allclose(kept[name], end[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    stop_end = Slices.of(len(prices), GateSpec()).stop_end
+    scores = [fitted.result.report.symbols[name].challenger for name in TARGETS]
+    np.testing.assert_allclose(scores, errors(model, fitted.history, whole, stop_end), rtol=1e-5)
+
+
 _PEERS = [[1, 2, 0], [0, 2, 1], [0, 1, 2]]
 
 

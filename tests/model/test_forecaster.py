@@ -3,15 +3,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamer.core import experts
+from streamer.core.experts import Layout
 from streamer.core.features import Features
 from streamer.core.grid import Row
 from streamer.core.levels import Change, Levels
+from streamer.core.market_features import NAMES, REGRESSORS
 from streamer.errors import ArtifactError
 from streamer.model.artifact import Artifact
 from streamer.model.export import export
-from streamer.model.forecaster import LstmForecaster
+from streamer.model.forecaster import EXPERTS_KEY, PEERS_KEY, LstmForecaster
 from streamer.model.runtime import StepRuntime
-from streamer.model.spec import LayerSpec, Mode, NetworkSpec
+from streamer.model.spec import FitSpec, LayerSpec, Mode, NetworkSpec
 from tests.core.conformance import check_forecaster
 from tests.model.helpers import bits, manifest, random_weights, rows, walk
 
@@ -51,6 +54,33 @@ def model(request: pytest.FixtureRequest) -> LstmForecaster:
 
 def test_it_conforms(model: LstmForecaster) -> None:
     check_forecaster(model)
+
+
+@pytest.mark.parametrize("mode", ["pooled", "joint"])
+@pytest.mark.parametrize("symbols", [("A",), SYMBOLS])
+def test_with_members_market_features_experts_and_mix_it_conforms(mode: Mode, symbols: tuple[str, ...]) -> None:
+    """Random ones, of one symbol without a peer too; a joint network's hidden layer is every target's."""
+    n, targets, random = len(symbols), tuple(reversed(symbols)), np.random.default_rng(0)
+    spec = NetworkSpec(mode, (LayerSpec(5), LayerSpec(3)), "market", embedding=4, skip=True, members=2)
+    shape = spec.shape(n, n, len(NAMES))
+    network = random_weights(spec, shape)
+    named = replace(manifest(symbols, targets, spec), features=NAMES, fit=FitSpec(combine=True))
+    width = Layout.of(REGRESSORS, hidden=6, n_symbols=n).width
+    weights = {
+        **network,
+        PEERS_KEY: np.tile(np.arange(n)[:, None], (1, 3)) if n == 1 else np.array([[1, 2, 0], [0, 2, 1], [1, 0, 2]]),
+        EXPERTS_KEY: 0.1 * random.normal(size=(n, len(experts.NAMES), width)),
+    }
+    model = export(spec, shape, network)
+    untrained = LstmForecaster.untrained(named, model, weights)
+    state, served = untrained.initial_state(), []
+    for row in rows(walk(60, symbols=n)):
+        state, changes = untrained.step(state, row)
+        served.append(changes)
+    found = LstmForecaster.from_artifact(Artifact.build(named, model, weights, state))
+    check_forecaster(found)
+    assert np.array(served)[5:, 1:].all(), "network and linear expert say something of each target"
+    assert (np.array(served)[:, 0] != np.array(served)[:, 1]).any(), "and it is not the bare network that is served"
 
 
 def test_it_says_what_the_manifest_says(model: LstmForecaster) -> None:
