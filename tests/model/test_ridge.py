@@ -181,6 +181,17 @@ def test_the_penalty_is_the_one_of_the_least_loss_on_the_stop_slice() -> None:
     assert len(set(expected)) > 1, "or any one would do"
 
 
+def test_one_jump_does_not_choose_the_penalty() -> None:
+    """Beyond five sigmas, how far it was makes no difference."""
+    found = cells(noise=3.0, apart=0.3)
+    chosen = []
+    for jump in (6.0, 1e4):
+        y = found.y.copy()
+        y[FIT_END + 10] = jump
+        chosen.append(ridge.choose_penalties(replace(found, y=y), FIT_END, STOP_END))
+    assert chosen[0] == chosen[1]
+
+
 def test_noise_asks_for_a_heavy_penalty_and_a_clear_signal_for_a_light_one() -> None:
     quiet = ridge.choose_penalties(cells(noise=0.05), FIT_END, STOP_END)
     none = replace(cells(rows=200), y=np.random.default_rng(5).normal(size=(200, 3)).astype(np.float32))
