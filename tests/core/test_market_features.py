@@ -411,8 +411,8 @@ def test_a_likeness_from_few_common_changes_counts_for_little() -> None:
 
 
 def test_among_equals_the_first_in_order_is_the_peer() -> None:
-    same = np.repeat(np.random.default_rng(0).normal(size=(200, 1)), 40, axis=1)
-    assert most_correlated(same).tolist() == [[i for i in range(40) if i != own][:PEERS] for own in range(40)]
+    same = np.repeat(np.random.default_rng(0).normal(size=(200, 1)), 300, axis=1)
+    assert most_correlated(same).tolist() == [[i for i in range(300) if i != own][:PEERS] for own in range(300)]
 
 
 @pytest.mark.parametrize("dead", [0.0, NAN])
