@@ -6,7 +6,6 @@ with the process. What is summed up comes from the published forecasts and the f
 
 import asyncio
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,14 +22,9 @@ from streamer.core.outcome import PERSISTENCE_MODEL
 from streamer.core.tick import Tick
 from streamer.errors import BrokerError, StreamerError
 from streamer.feeding import Publisher, Route, shift_to, shifted
+from streamer.sawtooth import sawtooth
 from streamer.service.daemon import Daemon
 from streamer.settings import Settings
-
-SYMBOLS = ("a", "b")
-
-_PERIOD = 18
-_LAG = 9  # rows by which b follows a
-_SEED = 0
 
 _PATIENCE = 60.0  # seconds without the next forecast, after which something is wrong
 _POLL = 0.05  # the daemon's counters tell nobody of a change; this often they are read
@@ -50,19 +44,6 @@ class Reporter(Protocol):
 
     def forecasts(self, count: int) -> None:
         """So many forecasts have been published."""
-
-
-def sawtooth(ticks: int, step: int) -> list[Tick]:
-    """Two triangles 1, 2, ... 10, 9, ... 2 a step (ms) apart from the Unix epoch on, b nine rows after a.
-
-    All times one random factor in (0, 1), always the same.
-    """
-    factor = random.Random(_SEED).uniform(0.1, 1.0)
-
-    def level(row: int) -> float:
-        return factor * (1 + _LAG - abs(row % _PERIOD - _LAG))
-
-    return [Tick(row * step, {"a": level(row), "b": level(row - _LAG)}) for row in range(ticks)]
 
 
 def demo_settings(bootstrap_servers: str, models: Path, port: int) -> Settings:
@@ -133,7 +114,7 @@ class Tally:
     prices: Mapping[str, Mapping[str, float]]
     forecasts: int = 0
     model_serves: bool = False
-    errors: dict[str, _Errors] = field(default_factory=lambda: {symbol: _Errors() for symbol in SYMBOLS})
+    errors: dict[str, _Errors] = field(default_factory=lambda: {symbol: _Errors() for symbol in ("a", "b")})
     _last_offset: int = -1
 
     def take(self, forecast: Mapping[str, Any]) -> None:

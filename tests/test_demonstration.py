@@ -1,4 +1,4 @@
-"""The demo's data, settings and arithmetic; the whole of it is in tests/e2e/test_demo.py."""
+"""The demo's settings and arithmetic; the whole of it is in tests/e2e/test_demo.py."""
 
 from pathlib import Path
 from typing import Any
@@ -6,26 +6,13 @@ from typing import Any
 import pytest
 
 from streamer.config import load
-from streamer.demonstration import Tally, demo_settings, sawtooth
+from streamer.demonstration import Tally, demo_settings
 from tests.support import CHECKOUT
 
 
 def test_the_shipped_profile_is_what_the_demo_runs_with() -> None:
     shipped = load(CHECKOUT / "config" / "demo.yaml", {})
     assert demo_settings(shipped.kafka.bootstrap_servers, Path(shipped.models.url), shipped.http.port) == shipped
-
-
-def test_the_sawtooth_is_the_articles() -> None:
-    """A triangle of period 18 in ten levels, b nine rows after a, all times one factor in (0, 1)."""
-    rows = sawtooth(40, step=60_000)
-    factor = rows[0].prices["a"]
-    assert 0 < factor < 1
-    a = [round(row.prices["a"] / factor, 9) for row in rows]
-    b = [round(row.prices["b"] / factor, 9) for row in rows]
-    assert a[:19] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
-    assert b[9:] == a[:-9]
-    assert [row.time for row in rows[:3]] == [0, 60_000, 120_000]
-    assert sawtooth(40, step=60_000) == rows
 
 
 def forecast(row: int, yhat: float, model: str) -> dict[str, Any]:
