@@ -206,6 +206,7 @@ def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:
     likeness = np.abs(product) / np.sqrt(np.maximum(power * power.T, volatility.FLOOR))
     # A likeness from few common changes is chance: it counts in proportion.
     likeness *= np.minimum(1.0, both / _COMMON)
+    likeness = np.round(likeness, 12)  # equals that differ by the order of a sum alone are equals on every machine
     np.fill_diagonal(likeness, -1.0)
     order = np.argsort(-likeness, axis=1, kind="stable")[:, : min(PEERS, n - 1)]
     own = np.repeat(np.arange(n)[:, None], PEERS - order.shape[1], axis=1)
