@@ -99,6 +99,8 @@ class Watch:
         await eventually(lambda: len(self.forecasts) >= ticks, timeout=60)
         await eventually(self._trains_no_more, timeout=600, interval=0.1)
         self.phases = self._logged_phases()
+        # Else the last scrape would take in what belongs to the phases before.
+        await eventually(lambda: len(self.scrapes) >= len(self.phases) - 1, timeout=60)
         self.scrapes.append((self.phases[-1][1], await self.service.metrics()))
 
     def _logged_phases(self) -> list[tuple[float, str]]:
