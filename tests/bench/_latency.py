@@ -48,20 +48,22 @@ class Buckets:
         return Buckets(self.bounds, self.counts - other.counts)
 
     def quantile(self, q: float) -> float:
-        """As Prometheus' `histogram_quantile`: linear within the bucket."""
+        """As Prometheus' `histogram_quantile`: linear within the bucket, the last bound where it lies beyond that."""
         cumulated = np.cumsum(self.counts)
         rank = q * cumulated[-1]
         place = int(np.searchsorted(cumulated, rank))
         below, lower = cumulated[place] - self.counts[place], self.bounds[place - 1] if place else 0.0
-        return float(lower + (self.bounds[place] - lower) * (rank - below) / self.counts[place])
+        upper = self.bounds[place] if np.isfinite(self.bounds[place]) else lower
+        return float(lower + (upper - lower) * (rank - below) / self.counts[place])
 
     def figures(self) -> Figures:
-        """Number of values, quantiles and the bound of the highest, in ms."""
+        """Number of values, quantiles and the bound of the highest (none: it lies beyond the last one), in ms."""
         n = int(self.counts.sum())
         if not n:
             return {"n": 0}
         highest = float(self.bounds[np.flatnonzero(self.counts)[-1]])
-        return {"n": n, **_milliseconds(p50=self.quantile(0.5), p99=self.quantile(0.99), at_most=highest)}
+        bound = _milliseconds(at_most=highest) if np.isfinite(highest) else {}
+        return {"n": n, **_milliseconds(p50=self.quantile(0.5), p99=self.quantile(0.99)), **bound}
 
 
 @dataclass

@@ -128,7 +128,7 @@ def _table(figures: Figures) -> str:
     for name in ("visible", *HISTOGRAMS):
         for phase in PHASES:
             found = figures[name][phase]
-            highest = f"{found['max']:.3f}" if "max" in found else f"<={found.get('at_most', 0):g}"
+            highest = f"{found['max']:.3f}" if "max" in found else f"<={found.get('at_most', float('inf')):g}"
             shown = f"{found['p50']:9.3f}{found['p99']:9.3f}{highest:>9}" if found["n"] else ""
             lines.append(f"{name:18}{phase:22}{found['n']:7}{shown}")
         lines.append(f"{name:18}p99 during training / idle: {figures[name]['p99_ratio']}")
