@@ -1,0 +1,221 @@
+"""The article's recipe and ours on the article's data, in one run: error in price steps, and time.
+
+    scripts/bench article [--config FILE] [--rows N] [--epochs N] [--seed N] [--json]
+
+Theirs: windows of 100 rows of prices, made apart in each part; a Keras LSTM and a dense layer, RMSprop, mean squared
+error, batch 450, 10 epochs, validation split 0.05, Keras defaults else. Ours: the daemon's training with
+config/article.yaml, then its engine over the rest, row by row. Both learn from the first 90 % of the rows, on as many
+threads as there are processors, and are scored on the same rows after that: all but the first 100, which are the first
+window. With --config config/article-stack.yaml both are the article's stack, five columns in and three out.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamer.config import load
+from streamer.core.engine import ForecastEngine
+from streamer.core.grid import Floats
+from streamer.core.outcome import Forecast
+from streamer.core.tick import Tick
+from streamer.sawtooth import DROPPED, PERIOD, SYMBOLS, price_step, sawtooth
+from streamer.service import wiring
+from streamer.service.events import training_set
+from streamer.service.partition import Stream
+from streamer.settings import Settings
+from tests.support import CHECKOUT
+
+TRAINED = 0.9  # share of the rows
+WINDOW, BATCH, EPOCHS, VALIDATION = 100, 450, 10, 0.05
+COLUMNS = 2  # where the configuration lists no symbols
+ROWS = 1000 * PERIOD - DROPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What both do: the prices of `rows` ticks, settings from `config`, `epochs` for theirs."""
+
+    config: Path
+    rows: int
+    epochs: int
+    seed: int
+
+    @property
+    def settings(self) -> Settings:
+        """Ours; of theirs only layers, symbols and targets."""
+        return load(self.config, {}, {"fit.seed": self.seed})
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Columns in."""
+        return self.settings.feed.symbols or SYMBOLS[:COLUMNS]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Columns out."""
+        return self.settings.feed.targets or self.symbols
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """The article's data."""
+        return sawtooth(self.rows, self.settings.feed.step_ms, columns=len(self.symbols), first=DROPPED)
+
+    @property
+    def split(self) -> int:
+        """Rows to learn from."""
+        return round(TRAINED * self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """RMSE in price steps by column, and seconds: of the training, and of all forecasts that are scored."""
+
+    rmse: dict[str, float]
+    training: float
+    forecasts: float
+
+    @property
+    def seconds(self) -> float:
+        """From the first row to the last forecast."""
+        return self.training + self.forecasts
+
+
+def main() -> None:
+    """Print errors, times and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=CHECKOUT / "config" / "article.yaml", help="ours")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of data (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the article's recipe (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of both (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    if arguments.rows < 20 * WINDOW:
+        parser.error(f"--rows: found {arguments.rows}, at least {20 * WINDOW} leave rows to score after a window")
+    # Otherwise its start-up notes stand in the output; in effect only before the first import, so for the children.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    work = Work(arguments.config, arguments.rows, arguments.epochs, arguments.seed)
+    figures = compared(work, _alone(ours, work), _alone(theirs, work))
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name in ("article", "streamer"):
+        figure = figures[name]
+        errors = "  ".join(f"{column} {error:.5f}" for column, error in figure["rmse"].items())
+        print(f"{name:9} RMSE in price steps: {errors}   {figure['training']:.1f} s training", end="")
+        print(f", {figure['forecasts']:.2f} s for {figures['scored']} forecasts")
+    print(f"ratio     RMSE 1/{1 / figures['rmse_ratio']:.0f}, time 1/{1 / figures['time_ratio']:.1f}")
+
+
+def compared(work: Work, our: Result, their: Result) -> dict[str, Any]:
+    """Both and our share of their error (mean square over all columns) and time."""
+    errors = [np.sqrt(np.mean(np.square(list(result.rmse.values())))) for result in (our, their)]
+    return {
+        "rows": work.rows,
+        "scored": work.rows - work.split - WINDOW,
+        "streamer": _figures(our),
+        "article": {"epochs": work.epochs, **_figures(their)},
+        "rmse_ratio": float(errors[0] / errors[1]),
+        "time_ratio": our.seconds / their.seconds,
+    }
+
+
+def ours(work: Work) -> Result:
+    """Train as the daemon would on the first rows, and let its engine forecast the others, each before it is read."""
+    engine = ForecastEngine(replace(wiring.engine_settings(work.settings), symbols=work.symbols, every=0))
+    ticks = work.ticks
+    for tick in ticks[: work.split]:
+        engine.process(tick)
+    began = time.perf_counter()
+    _put_into_service(engine, work.settings)
+    trained = time.perf_counter()
+    outcomes = [engine.process(tick).outcome for tick in ticks[work.split : -1]]
+    done = time.perf_counter()
+    predicted = np.array([outcome.yhat for outcome in outcomes[WINDOW - 1 :] if isinstance(outcome, Forecast)])
+    return Result(_errors(work, predicted), trained - began, done - trained)
+
+
+def _put_into_service(engine: ForecastEngine, settings: Settings) -> None:
+    from streamer.model import artifact
+    from streamer.model.fit import fit
+    from streamer.model.forecaster import LstmForecaster
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        specs = (wiring.network_spec(settings), wiring.fit_spec(settings), wiring.gate_spec(settings))
+        fit(training_set(Stream("sawtooth", engine)), *specs, None, out, threads=os.cpu_count() or 1)
+        ready = engine.catch_up(LstmForecaster.from_artifact(artifact.read(out)))
+    ready.advance(len(engine.history))
+    engine.swap(ready)
+
+
+def theirs(work: Work) -> Result:
+    """The article's recipe: every row is copied into 100 windows, and 100 steps are run for every forecast."""
+    import keras
+
+    prices = np.array([[tick.prices[symbol] for symbol in work.symbols] for tick in work.ticks], np.float32)
+    columns = [work.symbols.index(target) for target in work.targets]
+    keras.utils.set_random_seed(work.seed)
+    began = time.perf_counter()
+    x, y = _windows(prices[: work.split], columns)
+    model = keras.Sequential(
+        [keras.Input((WINDOW, len(work.symbols))), *_stack(work), keras.layers.Dense(len(columns))]
+    )
+    model.compile(optimizer="rmsprop", loss="mse")
+    model.fit(x, y, batch_size=BATCH, epochs=work.epochs, validation_split=VALIDATION, verbose=0)
+    trained = time.perf_counter()
+    predicted = model.predict(_windows(prices[work.split :], columns)[0], verbose=0)
+    done = time.perf_counter()
+    return Result(_errors(work, predicted), trained - began, done - trained)
+
+
+def _windows(prices: np.ndarray, columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Windows `(n, WINDOW, n_symbols)`, and the row after each, `(n, n_targets)`."""
+    starts = np.arange(len(prices) - WINDOW)[:, None]
+    return prices[starts + np.arange(WINDOW)], prices[WINDOW:][:, columns]
+
+
+def _stack(work: Work) -> list[Any]:
+    import keras
+
+    layers: list[Any] = []
+    stack = work.settings.network.layers
+    for index, layer in enumerate(stack, 1):
+        layers.append(keras.layers.LSTM(layer.units, return_sequences=index < len(stack)))
+        if layer.dropout:
+            layers.append(keras.layers.Dropout(layer.dropout))
+    return layers
+
+
+def _errors(work: Work, predicted: Floats) -> dict[str, float]:
+    actual = np.array([[tick.prices[target] for target in work.targets] for tick in work.ticks[work.split + WINDOW :]])
+    rmse = np.sqrt(np.mean(np.square(predicted - actual), axis=0)) / price_step()
+    return dict(zip(work.targets, rmse.tolist(), strict=True))
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    return {"rmse": result.rmse, "training": round(result.training, 2), "forecasts": round(result.forecasts, 3)}
+
+
+def _alone(run: Callable[[Work], Result], work: Work) -> Result:
+    """In a process of its own, with TensorFlow loaded before its clock starts."""
+    print(f"{run.__name__} ...", file=sys.stderr)
+    with multiprocessing.get_context("spawn").Pool(1, initializer=_load) as pool:
+        return pool.apply(run, (work,))
+
+
+def _load() -> None:
+    import streamer.model.fit  # noqa: F401 - for its imports
+
+
+if __name__ == "__main__":
+    main()
