@@ -12,7 +12,7 @@ from tests.support import CHECKOUT
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # one training, at idle priority, beside whatever else runs
+@pytest.mark.timeout(600)  # one training, at idle priority, beside whatever else runs
 def test_the_serving_bench_reports_latency_with_and_without_a_training(tmp_path: Path, bootstrap: str) -> None:
     """`bootstrap` says that there is a Kafka to be had; the bench starts its own."""
     walk = Prices.random_walk(tmp_path / "walk.csv", 2_000)
