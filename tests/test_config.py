@@ -51,6 +51,10 @@ class TestDefaults:
         shown = {keys.without_positions(where) for where in yaml_text.read(SHIPPED.read_text()).lines}
         assert shown | set(keys.secret_paths()) == set(keys.paths())
 
+    @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda path: path.name)
+    def test_every_shipped_file_loads(self, path: Path) -> None:
+        assert load(path, {}).kafka.bootstrap_servers == "127.0.0.1:9092"
+
     def test_names_that_other_systems_rely_on(self) -> None:
         defaults = settings()
         assert dict(defaults.kafka.topics) == {

@@ -78,15 +78,17 @@ class FitSpec:
     steps: optimizer steps, never seconds, so that the result does not depend on the machine's load. epochs: passes
     over the history at most, since a short one is soon learned by heart; 0 for any number. sequence: rows that a
     gradient reaches back. lanes: pieces of contiguous history trained side by side. learning_rate: peak of the
-    schedule. patience: evaluations on the stop slice without a gain before the fit ends. refit: once judged, fit all
-    again on all rows, those of the stop and gate slices too. combine: fit linear experts, and serve their mix with
-    the network.
+    schedule. beta_2: decay of Adam's mean of squared gradients: without noise in the data gradients shrink by orders of
+    magnitude, and one that remembers the first of them lets the steps shrink as fast. patience: evaluations on the
+    stop slice without a gain before the fit ends. refit: once judged, fit all again on all rows, those of the stop and
+    gate slices too. combine: fit linear experts, and serve their mix with the network.
     """
 
     steps: int = 2000
     sequence: int = 48
     lanes: int = 16
     learning_rate: float = 1e-2
+    beta_2: float = 0.999
     patience: int = 8
     seed: int = 0
     epochs: int = 0

@@ -176,7 +176,7 @@ class Fitter:
             warmup_target=fit.learning_rate,
             warmup_steps=warm_up,
         )
-        self._optimizer = keras.optimizers.AdamW(rate, global_clipnorm=_CLIP_NORM)
+        self._optimizer = keras.optimizers.AdamW(rate, beta_2=fit.beta_2, global_clipnorm=_CLIP_NORM)
         self._optimizer.build(self._model.trainable_variables)
         self._steps = tf.Variable(0.0)
         self._step = tf.function(self._train_step)

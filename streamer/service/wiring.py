@@ -62,6 +62,7 @@ def fit_spec(settings: Settings) -> FitSpec:
         sequence=fit.sequence,
         lanes=fit.lanes,
         learning_rate=fit.learning_rate,
+        beta_2=fit.beta_2,
         patience=fit.patience,
         seed=fit.seed,
         epochs=fit.epochs,

@@ -125,6 +125,12 @@ class Fit(Section):
     sequence: int = Field(default=48, ge=1, le=10_000, description="Ticks that the gradient goes back.")
     lanes: int = Field(default=16, ge=1, le=4096, description="Contiguous pieces of history trained side by side.")
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Peak of the schedule.")
+    beta_2: float = Field(
+        default=0.999,
+        ge=0,
+        lt=1,
+        description="Decay of Adam's mean of squared gradients; less where there is no noise.",
+    )
     patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
     refit: bool = Field(default=True, description="Once judged, fit again on all rows.")

@@ -28,10 +28,9 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Floats
 from streamer.core.outcome import Forecast
 from streamer.core.tick import Tick
+from streamer.model.dataset import TrainingSet
 from streamer.sawtooth import DROPPED, PERIOD, SYMBOLS, price_step, sawtooth
 from streamer.service import wiring
-from streamer.service.events import training_set
-from streamer.service.partition import Stream
 from streamer.settings import Settings
 from tests.support import CHECKOUT
 
@@ -152,7 +151,7 @@ def _put_into_service(engine: ForecastEngine, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
         specs = (wiring.network_spec(settings), wiring.fit_spec(settings), wiring.gate_spec(settings))
-        fit(training_set(Stream("sawtooth", engine)), *specs, None, out, threads=os.cpu_count() or 1)
+        fit(TrainingSet.of(engine), *specs, None, out, threads=os.cpu_count() or 1)
         ready = engine.catch_up(LstmForecaster.from_artifact(artifact.read(out)))
     ready.advance(len(engine.history))
     engine.swap(ready)

@@ -104,6 +104,13 @@ def test_a_fit_never_ends_worse_than_it_began_on_the_stop_slice() -> None:
     assert bits(ruinous) == bits(champion)
 
 
+def test_how_long_adam_remembers_gradients_is_as_asked_for(history: TrainingSet) -> None:
+    fits = [replace(FIT, steps=4), *(replace(FIT, steps=4, beta_2=beta_2) for beta_2 in (0.999, 0.9))]
+    usual, asked, short = (bits(train(history, fit)) for fit in fits)
+    assert usual == asked
+    assert usual != short
+
+
 def test_progress_is_reported_up_to_the_last_step(history: TrainingSet) -> None:
     seen: list[tuple[int, int, float, float]] = []
     rows = series(history)
