@@ -6,7 +6,9 @@ Theirs: windows of 100 rows of prices, made apart in each part; a Keras LSTM and
 error, batch 450, 10 epochs, validation split 0.05, Keras defaults else. Ours: the daemon's training with
 config/article.yaml, then its engine over the rest, row by row. Both learn from the first 90 % of the rows, on as many
 threads as there are processors, and are scored on the same rows after that: all but the first 100, which are the first
-window. With --config config/article-stack.yaml both are the article's stack, five columns in and three out.
+window. Beside the time on the clock stands that of the processors, in which other work has no share.
+
+With --config config/article-stack.yaml both are the article's stack, five columns in and three out.
 """
 
 import argparse
@@ -77,16 +79,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """RMSE in price steps by column, and seconds: of the training, and of all forecasts that are scored."""
+    """RMSE in price steps by column, and seconds: of the training, of the forecasts, and of all processors in both."""
 
     rmse: dict[str, float]
     training: float
     forecasts: float
-
-    @property
-    def seconds(self) -> float:
-        """From the first row to the last forecast."""
-        return self.training + self.forecasts
+    processors: float
 
 
 def main() -> None:
@@ -111,8 +109,9 @@ def main() -> None:
         figure = figures[name]
         errors = "  ".join(f"{column} {error:.5f}" for column, error in figure["rmse"].items())
         print(f"{name:9} RMSE in price steps: {errors}   {figure['training']:.1f} s training", end="")
-        print(f", {figure['forecasts']:.2f} s for {figures['scored']} forecasts")
-    print(f"ratio     RMSE 1/{1 / figures['rmse_ratio']:.0f}, time 1/{1 / figures['time_ratio']:.1f}")
+        print(f", {figure['forecasts']:.2f} s forecasting, {figure['processors']:.1f} s of processors")
+    ratios = ", ".join(f"{name} 1/{1 / figures[f'{name}_ratio']:.1f}" for name in ("rmse", "time", "processors"))
+    print(f"ratio     {ratios}   ({figures['scored']} forecasts scored)")
 
 
 def compared(work: Work, our: Result, their: Result) -> dict[str, Any]:
@@ -124,7 +123,8 @@ def compared(work: Work, our: Result, their: Result) -> dict[str, Any]:
         "streamer": _figures(our),
         "article": {"epochs": work.epochs, **_figures(their)},
         "rmse_ratio": float(errors[0] / errors[1]),
-        "time_ratio": our.seconds / their.seconds,
+        "time_ratio": (our.training + our.forecasts) / (their.training + their.forecasts),
+        "processors_ratio": our.processors / their.processors,
     }
 
 
@@ -134,13 +134,13 @@ def ours(work: Work) -> Result:
     ticks = work.ticks
     for tick in ticks[: work.split]:
         engine.process(tick)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     _put_into_service(engine, work.settings)
     trained = time.perf_counter()
     outcomes = [engine.process(tick).outcome for tick in ticks[work.split : -1]]
-    done = time.perf_counter()
+    done, busy = time.perf_counter(), time.process_time() - busy
     predicted = np.array([outcome.yhat for outcome in outcomes[WINDOW - 1 :] if isinstance(outcome, Forecast)])
-    return Result(_errors(work, predicted), trained - began, done - trained)
+    return Result(_errors(work, predicted), trained - began, done - trained, busy)
 
 
 def _put_into_service(engine: ForecastEngine, settings: Settings) -> None:
@@ -164,7 +164,7 @@ def theirs(work: Work) -> Result:
     prices = np.array([[tick.prices[symbol] for symbol in work.symbols] for tick in work.ticks], np.float32)
     columns = [work.symbols.index(target) for target in work.targets]
     keras.utils.set_random_seed(work.seed)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     x, y = _windows(prices[: work.split], columns)
     model = keras.Sequential(
         [keras.Input((WINDOW, len(work.symbols))), *_stack(work), keras.layers.Dense(len(columns))]
@@ -173,8 +173,8 @@ def theirs(work: Work) -> Result:
     model.fit(x, y, batch_size=BATCH, epochs=work.epochs, validation_split=VALIDATION, verbose=0)
     trained = time.perf_counter()
     predicted = model.predict(_windows(prices[work.split :], columns)[0], verbose=0)
-    done = time.perf_counter()
-    return Result(_errors(work, predicted), trained - began, done - trained)
+    done, busy = time.perf_counter(), time.process_time() - busy
+    return Result(_errors(work, predicted), trained - began, done - trained, busy)
 
 
 def _windows(prices: np.ndarray, columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -202,7 +202,8 @@ def _errors(work: Work, predicted: Floats) -> dict[str, float]:
 
 
 def _figures(result: Result) -> dict[str, Any]:
-    return {"rmse": result.rmse, "training": round(result.training, 2), "forecasts": round(result.forecasts, 3)}
+    seconds = {name: round(getattr(result, name), 3) for name in ("training", "forecasts", "processors")}
+    return {"rmse": result.rmse, **seconds}
 
 
 def _alone(run: Callable[[Work], Result], work: Work) -> Result:
