@@ -57,6 +57,7 @@ def demo_settings(bootstrap_servers: str, models: Path, port: int) -> Settings:
                 "start": "earliest",
                 "create_topics": False,
             },
+            "feed": {"change": "difference"},
             "network": {
                 "mode": "joint",
                 "layers": [{"units": 32}],
@@ -65,7 +66,7 @@ def demo_settings(bootstrap_servers: str, models: Path, port: int) -> Settings:
                 "skip": False,
                 "members": 1,
             },
-            "fit": {"steps": 2000, "epochs": 0, "learning_rate": 0.01},
+            "fit": {"steps": 800, "epochs": 0, "learning_rate": 0.01},
             "retrain": {"first": 500, "every": 1000, "history": 5000, "time_limit": "5m"},
             "models": {"url": str(models)},
             "http": {"port": port},
