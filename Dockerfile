@@ -1,10 +1,10 @@
 FROM python:3.11-slim AS builder
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 RUN python -m venv /opt/streamer
 WORKDIR /src
 COPY . .
 # The bytecode is compiled here: at run time the root file system may be read-only.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     /opt/streamer/bin/pip install --compile --constraint constraints.txt .
 
 FROM python:3.11-slim
