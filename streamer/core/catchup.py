@@ -46,9 +46,14 @@ class CatchUp:
         return self._seen - self._first
 
     @property
+    def left(self) -> int:
+        """How many ticks of the stream it has not seen yet."""
+        return self._engine.history.appended - self._seen
+
+    @property
     def done(self) -> bool:
         """Whether it has seen every tick of the stream."""
-        return self._seen == self._engine.history.appended
+        return not self.left
 
     def advance(self, max_ticks: int) -> bool:
         """Replay at most `max_ticks` ticks; returns `done`.

@@ -22,7 +22,8 @@ class RetrainPolicy:
     cooldown: ticks after a training came due, or a model began to serve, for which drift is not acted on.
     ticks: accepted so far. due_at: the tick at which the next one is due. calm_until: the tick up to which drift is
     not acted on. wanted: the reason of a training that is due and has not ended yet; it is part of a snapshot, so a
-    training lost with the process is asked for again.
+    training lost with the process is asked for again. under_way: that training has its history, so what comes due
+    now wants another, `wanted_next`.
     """
 
     first: int
@@ -32,6 +33,8 @@ class RetrainPolicy:
     due_at: int = 0
     calm_until: int = 0
     wanted: str | None = None
+    under_way: bool = False
+    wanted_next: str | None = None
 
     def __post_init__(self) -> None:
         self.due_at = self.due_at or self.first
@@ -55,9 +58,16 @@ class RetrainPolicy:
         self.calm_until = self.ticks + self.cooldown
 
     def request(self, reason: str) -> str:
-        """Ask for a training out of turn."""
-        self.wanted = str(reason)
-        return self.wanted
+        """Ask for a training out of turn; once the one under way has ended, as that one knows nothing of it."""
+        if self.under_way:
+            self.wanted_next = str(reason)
+        else:
+            self.wanted = str(reason)
+        return str(reason)
+
+    def begun(self) -> None:
+        """The training that was wanted has its history."""
+        self.under_way = True
 
     def waited(self) -> None:
         """The scheduled training begins only now, as those of other streams came first: the next is due after `every`.
@@ -69,4 +79,4 @@ class RetrainPolicy:
 
     def ended(self) -> None:
         """The training that was wanted has ended, whatever its outcome."""
-        self.wanted = None
+        self.wanted, self.wanted_next, self.under_way = self.wanted_next, None, False

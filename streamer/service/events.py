@@ -99,7 +99,10 @@ class Events:
         def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
             if waited:
                 engine.policy.waited()
-            return (TrainingSet.of(engine), engine.serving.model.id if engine.serving else None) if ours() else None
+            if not ours():
+                return None
+            engine.policy.begun()
+            return TrainingSet.of(engine), engine.serving.model.id if engine.serving else None
 
         def reverted(model_id: str) -> bool:
             return model_id in engine.reverted

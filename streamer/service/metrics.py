@@ -60,7 +60,7 @@ class ModelKind(StrEnum):
 
 
 class RetrainOutcome(StrEnum):
-    """How a training that was due ended."""
+    """How a training that was due ended. Skipped: beside another of its stream, which one more follows."""
 
     PROMOTED = "promoted"
     REJECTED = "rejected"
@@ -162,7 +162,9 @@ class Metrics:
         self.session_breaks = counter("streamer_session_breaks_total", "Gaps too long to be stepped over")
         self.missing_ticks = counter("streamer_missing_ticks_total", "Ticks missing from the grid, stepped over")
         self.forecasts = counter("streamer_forecasts_total", "Forecasts published", "model_kind")
-        self.retrains = counter("streamer_retrains_total", "Trainings that were due, by their end", "outcome")
+        self.retrains = counter(
+            "streamer_retrains_total", "Trainings that were due, by their end; skipped: beside another", "outcome"
+        )
         self.retrains_requested = counter(
             "streamer_retrains_requested_total", "Trainings that were queued, by why they were due", "reason"
         )

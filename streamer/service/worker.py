@@ -151,9 +151,15 @@ class PartitionWorker:
     async def _caught_up(self, stream: Stream, model_id: str) -> CatchUp:
         model = await asyncio.to_thread(self.partition.models, stream.name, model_id)
         ready = stream.engine.catch_up(model)
-        while not ready.advance(_SLICE):
-            await asyncio.sleep(0)
-        return ready
+        size, left = _SLICE, ready.left
+        while True:
+            began = time.perf_counter()
+            if ready.advance(size):
+                return ready
+            await asyncio.sleep(time.perf_counter() - began)  # as long again for all else
+            if ready.left >= left:
+                size *= 2  # the stream outruns it
+            left = ready.left
 
     def _exchange(self, exchange: _Exchange) -> None:
         self._ready.append(exchange)

@@ -106,16 +106,17 @@ class Watch:
         self.scrapes.append((self.phases[-1][1], await self.service.metrics()))
 
     def _logged_phases(self) -> list[tuple[float, str]]:
-        forecaster, activity = self.forecaster, IDLE
-        found = [(0.0, f"{forecaster} {activity}")]
+        forecaster, under_way = self.forecaster, 0  # the next may begin before the model of the last one serves
+        found = [(0.0, f"{forecaster} {IDLE}")]
         for event in self.service.events():
             if event["event"] == "training":
-                activity = TRAINING
+                under_way += 1
             elif event["event"] in _ENDS:
-                activity = IDLE
+                under_way -= 1
                 forecaster = NETWORK if event["event"] == _ENDS[0] else forecaster
             else:
                 continue
+            activity = TRAINING if under_way else IDLE
             found.append((datetime.fromisoformat(event["time"]).timestamp(), f"{forecaster} {activity}"))
         return found
 

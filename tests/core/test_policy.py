@@ -40,6 +40,28 @@ def test_a_training_is_wanted_until_it_has_ended() -> None:
     assert due(policy, 5) == [5], "the next one keeps its time"
 
 
+def test_what_comes_due_while_one_is_under_way_wants_one_more_when_that_has_ended() -> None:
+    policy = RetrainPolicy(first=2, every=10)
+    due(policy, 2)
+    policy.begun()
+    due(policy, 25)
+    wanted = [policy.wanted]
+    for _ in range(2):
+        policy.ended()
+        wanted.append(policy.wanted)
+
+    assert wanted == ["schedule", "schedule", None], "two that were missed are made up for by one"
+
+
+def test_what_comes_due_before_the_history_is_taken_is_in_it() -> None:
+    policy = RetrainPolicy(first=2, every=10)
+    due(policy, 15)
+    policy.begun()
+    policy.ended()
+
+    assert policy.wanted is None
+
+
 def test_a_request_leaves_the_schedule_as_it_was() -> None:
     policy = RetrainPolicy(first=5, every=10)
     due(policy, 3)

@@ -102,6 +102,18 @@ def test_streams_that_come_due_together_are_spread_by_the_queue(around: Around) 
     ]
 
 
+def test_a_training_that_comes_due_beside_another_follows_it(around: Around) -> None:
+    stream = around.owner.stream("a")
+    around.events.wants_training(around.worker, stream, "schedule")
+    (job,) = around.trainer.jobs
+    assert job.collect(False) is not None
+
+    run(stream.engine, walk(SMALL.first + SMALL.every + 3)[SMALL.first :])
+    job.ended()
+
+    assert stream.engine.policy.wanted == "schedule"
+
+
 def test_an_operator_is_told_that_a_training_is_under_way_already(around: Around) -> None:
     stream = around.owner.stream("a")
     stream.engine.policy.ended()
