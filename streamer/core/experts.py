@@ -8,7 +8,7 @@ from streamer.core.grid import Floats
 
 OWN, ADDITIVE, VECTOR, READOUT = "own", "additive", "vector", "readout"
 NAMES = (OWN, ADDITIVE, VECTOR, READOUT)
-"""Of a symbol's own features; of these, bent too; of them and all others' changes; of them, bent, and hidden state."""
+"""Of a symbol's own features; of these, bent too; of them and all others' changes; of all that and hidden state."""
 
 _BENDS = (1.0, 2.0)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
 _OTHERS_SHARE = 10.0**-0.5  # the ridge penalty is 10 times as heavy on the many changes of the others
@@ -42,7 +42,7 @@ class Layout:
             mask[:bent] = True
         if expert == READOUT:
             mask[bent:hidden] = True
-        if expert == VECTOR:
+        if expert in (VECTOR, READOUT):
             mask[hidden:] = True
         return mask
 

@@ -56,4 +56,4 @@ class Forecaster(Protocol):
         """
 
     def shares(self, state: State) -> Mapping[str, Floats]:
-        """Share of each expert in what is served next, by name, each `(len(targets),)`; they add up to 1."""
+        """Share of each expert in what is served next, by name, each `(len(targets),)`; they add up to 1 at least."""

@@ -5,8 +5,9 @@ linearised squared loss, with slowly discounted regrets. Beside the experts it m
 the plain mean of the experts, which is hard to beat while there is little to learn from. Regrets of all symbols count
 for each, its own most: thin symbols learn from the others which expert to trust.
 
-Guard: the mix is shrunk by `c / v`, the slope of what came on what was said, less one standard error: what cannot be
-told from luck is not served. A forecast without skill so becomes persistence by itself.
+Guard: the mix is multiplied by `c / v`, the slope of what came on what was said, less one standard error: what cannot
+be told from luck is not served. A forecast without skill so becomes persistence by itself. Experts that a penalty has
+made timid may be stretched a little.
 """
 
 import numpy as np
@@ -28,6 +29,7 @@ _GUARD_SHARING = 0.3
 _GUARD_CLIP = 10.0  # sigmas: on thin shares rare large moves carry the gain
 _ERROR_CLIP = 3.0  # sigmas: the standard error is that of common moves
 _STANDARD_ERRORS = 1.0
+_STRETCH = 1.25  # at most
 _MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
 
 Arrays = dict[str, np.ndarray]
@@ -99,10 +101,10 @@ def weights(state: State) -> Floats:
 
 
 def guard(state: State) -> Floats:
-    """Factor in [0, 1] by which the mix of each target is shrunk towards persistence, `(m,)`."""
+    """Factor from 0, persistence, to 1.25 by which the mix of each target is multiplied, `(m,)`."""
     gain, power = _shared(state["gain"], _GUARD_SHARING), _shared(state["power"], _GUARD_SHARING)
     sure = gain - _STANDARD_ERRORS * np.sqrt(state["error"])
-    factor: Floats = np.minimum(np.maximum(sure, 0.0) / np.maximum(power, 1e-12), 1.0)
+    factor: Floats = np.minimum(np.maximum(sure, 0.0) / np.maximum(power, 1e-12), _STRETCH)
     return factor
 
 

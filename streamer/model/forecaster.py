@@ -159,13 +159,13 @@ class LstmForecaster:
         return mix.learn(mixed, np.where(came, moved, 0.0) / np.where(scale > 0.0, scale, 1.0), came)
 
     def shares(self, state: State) -> Mapping[str, Floats]:
-        """Share of each expert in what is served next, `(len(targets),)` by name."""
+        """Share of each expert in what is served next, `(len(targets),)` by name; more than 1 where it is stretched."""
         if self.experts is None:
             return {NETWORK: np.ones(len(self.targets))}
         mixed = _part(MIX, state)
         guard = mix.guard(mixed)
         shares = mix.weights(mixed) * guard
-        shares[0] += 1.0 - guard
+        shares[0] += np.maximum(1.0 - guard, 0.0)
         return dict(zip((*mix.EXTRA, NETWORK, *experts.NAMES), shares, strict=True))
 
     def _inputs(self, features: Floats) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Per expert: `pool` minimises the squared error over all targets, then each target's own coefficients are drawn towards
 it (hierarchical shrinkage; A. Gelman, J. Hill, "Data Analysis Using Regression and Multilevel Models", 2007, ch. 12).
-Thin symbols so borrow from the others. How heavy the penalty is, the stop slice says.
+Thin symbols so borrow from the others. How heavy the penalty is, the stop slice says. Old rows count for less: markets
+change.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 _POOLED = 1.0 / 3.0  # the common coefficients have more data behind them
 _OWN = 10.0  # what is a symbol's own has to be clear before it counts
+_DECAY = 0.5 ** (1.0 / 8000.0)  # of a row's weight, per row that has come since
 _LOSS_CLIP = 5.0  # sigmas, as in the mix: one jump must not choose
 
 Bools = npt.NDArray[np.bool_]
@@ -50,17 +52,19 @@ class Cells:
         y = np.clip(self.y[kept, target].astype(np.float64), -clip, clip)
         hidden = self.hidden[kept, target : target + 1].astype(np.float64)
         x = self.layout.basis(self.features[kept].astype(np.float64), hidden, self.columns[target : target + 1])[:, 0]
-        return Moment(x.T @ x, x.T @ y, float(y @ y), len(y))
+        weight = _DECAY ** (end - kept)
+        weighted = x * weight[:, None]
+        return Moment(weighted.T @ x, weighted.T @ y, float(weight @ (y * y)), float(weight.sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """Of one target: products of the regressors `(w, w)`, with the changes `(w,)`, of the changes, and how many."""
+    """Of one target: products of the regressors `(w, w)`, with the changes `(w,)`, of the changes; sum of weights."""
 
     gram: Floats
     cross: Floats
     square: float
-    count: int
+    count: float
 
     def of(self, columns: Bools) -> "Moment":
         """The same for some of the regressors."""
@@ -84,7 +88,7 @@ class Moments:
     def solve(self, penalty: float) -> Floats:
         """Coefficients of each target, `(m, w)`; zero where nothing was seen at all."""
         gram, cross = sum(m.gram for m in self.each), sum(m.cross for m in self.each)
-        total = max(1, sum(m.count for m in self.each))
+        total = max(1.0, sum(m.count for m in self.each))
         identity = np.eye(len(self.each[0].gram))
         common = np.linalg.solve(gram + _POOLED * penalty * total * identity, cross)
         # The same for each, whatever its number of rows: few of them do not outweigh it.

@@ -73,7 +73,7 @@ def test_basis_and_predictions_are_those_of_plain_loops(
         (OWN, {"own"}),
         (ADDITIVE, {"own", "tanh", "tanh2"}),
         (VECTOR, {"own", "others"}),
-        (READOUT, {"own", "tanh", "tanh2", "hidden"}),
+        (READOUT, {"own", "tanh", "tanh2", "hidden", "others"}),
     ],
 )
 def test_each_expert_uses_its_parts_of_the_basis_and_no_others(expert: str, used: set[str]) -> None:
