@@ -23,6 +23,7 @@ from streamer.settings import Settings
 FOLDER = "streamer-train-"
 """Prefix of the folders that trainings work in."""
 
+_OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "ResourceExhaustedError")
 _TAIL_LINES = 20  # of the trainer's stderr, for the log: the end says what went wrong
 
 
@@ -59,7 +60,10 @@ def result(code: int, output: Sequence[str], errors: Sequence[str]) -> dict[str,
     """The result that a training gave as its last line; TrainingError says what became of it otherwise."""
     if code != 0:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise TrainingError(f"the training process ended with {how}: {' | '.join(errors) or 'it said nothing'}")
+        said = " | ".join(errors)
+        if any(sign in said for sign in _OUT_OF_MEMORY):
+            how += ", out of memory: raise retrain.memory_limit or lower retrain.history"
+        raise TrainingError(f"the training process ended with {how}: {said or 'it said nothing'}")
     last = output[-1] if output else ""
     try:
         found: dict[str, Any] = json.loads(last)

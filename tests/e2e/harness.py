@@ -201,6 +201,15 @@ class Service:
 
         return (await eventually(found, timeout=PATIENCE))[0]
 
+    async def retrained(self, outcome: str) -> None:
+        """Wait until a training has ended with this outcome, by its metrics."""
+
+        async def counted() -> bool:
+            self._must_run()
+            return (await self.metrics()).total("streamer_retrains_total", outcome=outcome) > 0
+
+        await until(counted)
+
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "start() comes first"
         return self._process

@@ -1,0 +1,38 @@
+"""What the end of a training process means."""
+
+import sys
+
+import pytest
+
+from streamer.errors import TrainingError
+from streamer.model.store import ModelStore
+from streamer.service import fitting
+from streamer.service.trainer import Trainer, TrainerSettings
+
+
+@pytest.mark.parametrize("said", ["MemoryError", "terminate called after 'std::bad_alloc'"])
+def test_a_training_without_memory_names_the_limit(said: str) -> None:
+    with pytest.raises(TrainingError, match=r"exit code 1, out of memory: raise retrain\.memory_limit .*" + said):
+        fitting.result(1, [], ["Traceback", said])
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "reason"),
+    [(-9, [], "signal SIGKILL: it said nothing"), (0, ["done"], "no result but 'done'"), (0, [], "no result but ''")],
+)
+def test_a_training_without_a_result_has_failed(code: int, output: list[str], reason: str) -> None:
+    with pytest.raises(TrainingError, match=reason):
+        fitting.result(code, output, [])
+
+
+async def test_a_training_that_floods_its_output_is_read_to_its_end_and_only_the_end_is_kept() -> None:
+    """32 MB on each stream: a child that nobody reads would block, and one that is kept whole would fill memory."""
+    script = "import sys; [f.write(('x' * 99 + chr(10)) * 320_000) for f in (sys.stdout, sys.stderr)]; print('{}')"
+    trainer = Trainer(TrainerSettings("", 60.0, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
+    assert await trainer._child([sys.executable, "-c", script]) == {}
+
+
+async def test_a_training_that_says_nothing_and_does_not_end_is_killed() -> None:
+    trainer = Trainer(TrainerSettings("", 0.2, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
+    with pytest.raises(TrainingError, match=r"retrain\.time_limit, 0\.2 s"):
+        await trainer._child([sys.executable, "-c", "import time; time.sleep(3600)"])
