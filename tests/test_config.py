@@ -195,6 +195,10 @@ class TestPrecedence:
     def test_the_value_of_a_key_that_is_text_stays_as_it_is(self, text: str) -> None:
         assert settings({"STREAMER_KAFKA__GROUP_ID": text}).kafka.group_id == text
 
+    @pytest.mark.parametrize(("text", "combine"), [("off", False), ("on", True), ("false", False)])
+    def test_the_mix_is_switched_on_and_off(self, text: str, combine: bool) -> None:
+        assert settings({"STREAMER_FIT__COMBINE": text}).fit.combine is combine
+
     def test_an_override_given_as_text_is_read_as_a_variable_is(self) -> None:
         assert settings(http__port="0").http.port == 0
         assert settings(kafka__group_id="7").kafka.group_id == "7"

@@ -15,6 +15,7 @@ from streamer.settings.types import (
     Bytes,
     Seconds,
     Section,
+    Switch,
     Symbols,
     Text,
     Token,
@@ -134,10 +135,10 @@ class Fit(Section):
     patience: int = Field(default=8, ge=1, le=10_000, description="Checks without gain before it ends.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Same seed, same data: same weights.")
     refit: bool = Field(default=True, description="Once judged, fit again on all rows.")
-    combine: bool = Field(
+    combine: Switch = Field(
         default=True,
         strict=True,
-        description="Serve a guarded mix of network, linear experts and last price; false: the bare network.",
+        description="Serve a guarded mix of network, linear experts and last price; off: the bare network.",
     )
 
 

@@ -174,6 +174,13 @@ def parse_token(value: object) -> SecretStr:
     return SecretStr(text)
 
 
+def _switch(value: object) -> object:
+    return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+"""True or false, also as on or off, which is text in YAML 1.2."""
+
 Seconds = Annotated[float, DURATION, BeforeValidator(DURATION.parse), PlainSerializer(DURATION.render)]
 Bytes = Annotated[int, SIZE, BeforeValidator(SIZE.parse), PlainSerializer(SIZE.render)]
 Text = Annotated[str, AfterValidator(_text)]
