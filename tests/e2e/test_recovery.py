@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, not in __all__
 
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Offset, Published, random_walk, sawtooth
-from tests.e2e.harness import Service, until
+from tests.e2e.harness import Service, holds_uncommitted, until
 from tests.support import eventually
 
 
@@ -121,22 +119,6 @@ async def test_killed_with_a_transaction_open_it_neither_loses_nor_repeats_what_
         assert visible < len(feed.sent)
         service.start()
         await exactly_once(service, feed)
-
-
-def holds_uncommitted(bootstrap: str, topic: str) -> bool:
-    """Whether partition 0 has records of a transaction that is still open: behind what `read_committed` may read."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    partition = TopicPartition(topic, 0)
-    levels = (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-    latest = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
-    answers = [admin.list_offsets(latest, isolation_level=level)[partition] for level in levels]
-    try:
-        end, stable = (answer.result(timeout=10).offset for answer in answers)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
-            return False  # the topic is so new that this client does not know its leader yet
-        raise
-    return bool(stable < end)
 
 
 async def test_forecasts_and_committed_offset_become_visible_together(
