@@ -34,14 +34,11 @@ from random import Random
 from typing import Any
 
 from streamer.model.artifact import Artifact
-from tests.e2e.harness import Service
 from tests.soak import round as rounds
-from tests.soak import ticks
 from tests.soak.faults import KINDS
 from tests.soak.fleet import Cluster
 
 _FAULTS = {"kill": 10, "zombie": 1, "rebalance": 3, "broker": 1, "network": 2}
-_MODELS = 2
 
 
 def main() -> int:
@@ -94,7 +91,7 @@ async def _rounds(arguments: argparse.Namespace, seed: str, first: int) -> int:
         cluster = Cluster(folder / "kafka", Random(os.getpid()))
         await cluster.start()
         try:
-            trained = await models(folder / "models") if arguments.mode == "schedule" else []
+            trained = await rounds.models(folder / "models") if arguments.mode == "schedule" else []
             for number in range(first, first + arguments.rounds):
                 plan = rounds.Plan(
                     f"{seed}/{number}",
@@ -127,15 +124,6 @@ async def one(cluster: Cluster, folder: Path, plan: rounds.Plan, trained: list[A
     else:
         line["kept"] = shutil.move(own, tempfile.mkdtemp(prefix="streamer-soak-kept-"))
     return line
-
-
-async def models(folder: Path) -> list[Artifact]:
-    """The models of mode `schedule`: trained once, for all rounds."""
-    folder.mkdir()
-    settings = Service("127.0.0.1:9", folder, "none", **rounds.settings(Random(0), rounds.Plan(""))).settings
-    config = folder / "settings.json"
-    config.write_text(json.dumps(settings))
-    return await ticks.train(folder / "trained", config, _MODELS)
 
 
 def _say(line: dict[str, Any], out: Path | None) -> None:

@@ -1,5 +1,6 @@
 """One round: topics of its own, a feed, faults drawn from its seed, and the judgement."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from tests.e2e.script import MAX_GAP, MESSAGE_BYTES, Expected
 from tests.soak import ticks
 from tests.soak.faults import Faults
 from tests.soak.fleet import Cluster, Fleet
-from tests.soak.verdict import Verdict, compare, judge, models
+from tests.soak.verdict import DROPPED, Verdict, by_model, compare, judge
 
 _CAPACITY = 8  # times the ticks of a round are ready to be fed, since nobody knows how long its faults take
+_MODELS = 2
+_OUTCOMES = ("forecast", *DROPPED)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ def settings(draw: Random, plan: Plan) -> dict[str, Any]:
         "models": {"keep": 1000},
         "state": {"every": draw.choice([10, 50, 200])},
     }
+
+
+async def models(folder: Path) -> list[Artifact]:
+    """The models of mode `schedule`, which serve all rounds."""
+    folder.mkdir()
+    plan = Plan("")
+    config = folder / "settings.json"
+    config.write_text(json.dumps(Service("127.0.0.1:9", folder, "none", **settings(Random(0), plan)).settings))
+    return await ticks.train(folder / "trained", config, _MODELS)
 
 
 async def run(cluster: Cluster, folder: Path, plan: Plan, trained: list[Artifact]) -> dict[str, Any]:
@@ -140,8 +152,8 @@ def _line(
     published: Published,
     verdict: Verdict,
 ) -> dict[str, Any]:
-    by_model = models(published)
-    by_network = sum(count for model, count in by_model.items() if model != "persistence")
+    served = by_model(published)
+    by_network = sum(count for model, count in served.items() if model != "persistence")
     first = fleet.services[0].settings["kafka"]
     return {
         "seed": plan.seed,
@@ -149,14 +161,11 @@ def _line(
         "delivery": plan.delivery,
         "clean": verdict.clean(plan.delivery) and not fleet.ended,
         "ticks": len(expected),
-        "outcomes": Counter(each.outcome if each.outcome in OUTCOMES else "dead_letter" for each in expected.values()),
-        "forecasts": {"by_network": by_network, "models": len(by_model), "all": sum(by_model.values())},
+        "outcomes": Counter(each.outcome if each.outcome in _OUTCOMES else "dead_letter" for each in expected.values()),
+        "forecasts": {"by_network": by_network, "models": len(served), "all": sum(served.values())},
         "verdict": verdict.figures(),
         "faults": dict(fleet.counts),
         "fencings": faults.fencings,
         "ended": fleet.ended,
         "settings": {"static": fleet.static, **{name: first[name] for name in ("session_timeout", "max_poll_records")}},
     }
-
-
-OUTCOMES = ("forecast", "duplicate", "late")

@@ -77,7 +77,7 @@ def compare(published: Published, undisturbed: Published, verdict: Verdict) -> N
             verdict.note("different", offset, [*forecasts, others.get(offset)])
 
 
-def models(published: Published) -> dict[str, int]:
+def by_model(published: Published) -> dict[str, int]:
     """Forecasts by model."""
     return dict(Counter(value["model"] for value in published.values()))
 
