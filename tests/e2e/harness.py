@@ -164,7 +164,11 @@ class Service:
 
     def has_ended(self) -> bool:
         """Whether the process has ended."""
-        return self._running().poll() is not None
+        return self.code() is not None
+
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._running().poll()
 
     async def exited(self, timeout: float = PATIENCE) -> int:
         """Wait until the process has ended by itself, and return its exit code."""

@@ -26,6 +26,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -85,7 +86,9 @@ def _done(out: Path | None) -> list[dict[str, Any]]:
 
 
 async def _rounds(arguments: argparse.Namespace, seed: str, first: int) -> int:
-    is_clean = True
+    is_clean, task = True, asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # or the daemons would be left behind
     with tempfile.TemporaryDirectory(prefix="streamer-soak-") as name:
         folder = Path(name)
         cluster = Cluster(folder / "kafka", Random(os.getpid()))

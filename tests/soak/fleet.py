@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -95,12 +96,12 @@ class Fleet:
         return service
 
     async def shrink(self, service: Service) -> None:
-        """Ask one to stop, which ends in order; what had ended by itself before is noted."""
+        """Ask one to stop, which ends in order; one that has only just been started may know no signals yet."""
         self.running.remove(service)
         self._spare.append(service)
-        if not service.has_ended() and await service.terminate() == 0:
-            return
-        self._note(service)
+        had_ended, code = service.has_ended(), await service.terminate()
+        if had_ended or (code != 0 and (code != -signal.SIGTERM or service.stderr())):
+            self._note(service, code)
 
     def twin(self, service: Service) -> Service:
         """Start a second process under the same name (`kafka.instance_id`)."""
@@ -154,12 +155,12 @@ class Fleet:
         """Start again those that have ended, and note what they said."""
         for service in self.running:
             if service.has_ended():
-                self._note(service)
+                self._note(service, service.code())
                 service.start()
 
-    def _note(self, service: Service) -> None:
-        lines = service.stderr().splitlines()
-        self.ended.append(f"{service.name} run {service.starts} ended by itself: {lines[-1] if lines else 'silently'}")
+    def _note(self, service: Service, code: int | None) -> None:
+        said = service.stderr().splitlines()
+        self.ended.append(f"{service.name}, run {service.starts}, ended with {code}: {said[-1] if said else 'silent'}")
 
     def logged(self, event: str) -> int:
         """How often this stands in the logs of all."""
