@@ -114,8 +114,10 @@ async def _read_snapshots(
     """Put back every stream that has a snapshot; returns the offset to replay from."""
     noted = replay_offset(committed)
     is_ours = noted is not None
+    is_fenced = broker.settings.delivery == "exactly_once"
+    up_to = committed.offset if is_ours and not is_fenced else None
     held = []
-    for name, snapshot in (await broker.snapshots(tp.partition)).items():
+    for name, snapshot in (await broker.snapshots(tp.partition, up_to)).items():
         try:
             held.append(_put_back(partition, name, snapshot))
             if held[-1] > committed.offset and not is_ours:

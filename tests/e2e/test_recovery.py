@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Offset, Published, random_walk, sawtooth
 from tests.e2e.harness import Service, holds_uncommitted, until
-from tests.support import eventually
+from tests.support import eventually, read_all
 
 
 async def exactly_once(service: Service, feed: Feed) -> Published:
@@ -229,6 +229,28 @@ async def test_a_daemon_frozen_beyond_its_session_publishes_nothing_twice_when_i
             assert await second.terminate() == 0
     async with first.sibling() as third:
         await exactly_once(third, feed)
+
+
+async def test_a_snapshot_that_a_zombie_writes_late_is_not_taken_for_the_newest(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """At least once, nobody is fenced: what was under way when it froze arrives behind the new owner's."""
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), random_walk(200)
+    kafka = {"delivery": "at_least_once", "max_poll_records": 7}
+    async with Service(bootstrap, tmp_path, prices, kafka=kafka, retrain={"every": 0}) as service:
+        await feed.send(messages[:150])
+        await service.caught_up(150)
+        assert await service.terminate() == 0
+        early, *_, last = await read_all(bootstrap, service.topic("state"))
+        assert early.value != last.value
+        late = Message(early.value, key=early.key, headers=early.headers)
+        await Feed(bootstrap, service.topic("state")).send([late])
+        service.start()
+        await feed.send(messages[150:])
+        published = await exactly_once(service, feed)
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as undisturbed:
+        assert published.forecast_values() == (await exactly_once(undisturbed, feed)).forecast_values()
 
 
 async def test_of_two_processes_with_one_instance_id_the_one_that_loses_says_so_and_ends(
