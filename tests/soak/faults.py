@@ -142,14 +142,14 @@ class Faults:
         await self._fleet.cluster.start_broker()
 
     async def network(self) -> None:
-        """Connections that are slow, stand still, lose one direction, or are reset."""
+        """Connections, all of them or a half, that are slow, stand still, lose one direction, or are reset."""
         proxy = self._fleet.cluster.proxy
-        fault = self._draw.choice(list(Fault))
+        fault, share = self._draw.choice(list(Fault)), self._draw.choice([0.5, 1.0])
         self._fleet.counts[f"network {'reset' if fault is Fault.NONE else fault}"] += 1
         if fault is Fault.NONE:
-            proxy.reset()
+            proxy.reset(share)
             return
-        proxy.fault(fault)
+        proxy.fault(fault, share)
         await asyncio.sleep(self._draw.uniform(0.2, 3.0) * self._fleet.session_timeout)
         proxy.heal()
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
@@ -24,16 +24,32 @@ class Fault(StrEnum):
     MUTE = "mute"  # half-open: the requests are lost
 
 
+@dataclass(eq=False)
+class _Connection:
+    """A client's connection and that to the broker for it. hit: the fault is in it; lost: bytes of it are."""
+
+    ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+    hit: bool = False
+    lost: bool = False
+
+    def reset(self) -> None:
+        for end in self.ends:
+            # With no time to linger, the kernel sends RST in place of FIN.
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.transport.abort()
+
+
 class Proxy:
-    """Passes connections on to `target` (a port of 127.0.0.1). draw: for the lengths of delays."""
+    """Passes connections on to `target`, a port of 127.0.0.1. draw: which of them a fault hits, how long a delay is."""
 
     def __init__(self, target: int, draw: Random) -> None:
         self._target = target
         self._draw = draw
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
-        self._open: dict[asyncio.StreamWriter, bool] = {}  # and whether bytes of it were lost
+        self._open: set[_Connection] = set()
         self._fault = Fault.NONE
+        self._share = 0.0
         self._passes = asyncio.Event()
         self._passes.set()
 
@@ -50,27 +66,25 @@ class Proxy:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
-    def fault(self, fault: Fault) -> None:
-        """Do this to every connection, also to those that come, until `heal`."""
-        self._fault = fault
+    def fault(self, fault: Fault, share: float = 1.0) -> None:
+        """Do this to a share of the connections, also of those that come, until `heal`."""
+        self._fault, self._share = fault, share
+        for connection in self._open:
+            connection.hit = self._draw.random() < share
         if fault is Fault.STALL:
             self._passes.clear()
 
     def heal(self) -> None:
         """Pass everything on again. Connections that have lost bytes are reset."""
-        self._fault = Fault.NONE
+        self._fault, self._share = Fault.NONE, 0.0
         self._passes.set()
-        self._reset(lambda lost: lost)
+        for connection in [each for each in self._open if each.lost]:
+            connection.reset()
 
-    def reset(self) -> None:
-        """Reset (RST) every connection."""
-        self._reset(lambda _: True)
-
-    def _reset(self, which: Callable[[bool], bool]) -> None:
-        for writer in [writer for writer, lost in self._open.items() if which(lost)]:
-            # With no time to linger, the kernel sends RST in place of FIN.
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+    def reset(self, share: float = 1.0) -> None:
+        """Reset (RST) a share of the connections."""
+        for connection in [each for each in self._open if self._draw.random() < share]:
+            connection.reset()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -78,11 +92,11 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        ends = (writer, to_broker)
-        self._open |= dict.fromkeys(ends, False)
+        connection = _Connection((writer, to_broker), self._draw.random() < self._share)
+        self._open.add(connection)
         pumps = [
-            asyncio.create_task(self._pump(reader, to_broker, Fault.MUTE)),
-            asyncio.create_task(self._pump(from_broker, writer, Fault.DEAF)),
+            asyncio.create_task(self._pump(connection, reader, to_broker, Fault.MUTE)),
+            asyncio.create_task(self._pump(connection, from_broker, writer, Fault.DEAF)),
         ]
         self._pumps.update(pumps)
         try:
@@ -91,26 +105,30 @@ class Proxy:
             for pump in pumps:
                 pump.cancel()
             self._pumps.difference_update(pumps)
-            for end in ends:
-                self._open.pop(end)
+            self._open.remove(connection)
+            for end in connection.ends:
                 end.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loses: Fault) -> None:
+    async def _pump(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loses: Fault
+    ) -> None:
         """One direction, until either end closes; `loses`: the fault in which its bytes are lost."""
         try:
             while data := await reader.read(_CHUNK):
-                await self._passes.wait()
-                if self._fault is loses:
-                    self._open[writer] = True
+                fault = self._fault if connection.hit else Fault.NONE
+                if fault is loses or connection.lost:
+                    connection.lost = True
                     continue
-                if self._fault is Fault.DELAY:
+                if fault is Fault.STALL:
+                    await self._passes.wait()
+                if fault is Fault.DELAY:
                     await asyncio.sleep(self._draw.uniform(*_DELAY))
-                await self._write(writer, data)
+                await self._write(writer, data, slowly=fault is Fault.TRICKLE)
         except OSError:
             return
 
-    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        while self._fault is Fault.TRICKLE and data:
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes, *, slowly: bool) -> None:
+        while slowly and data and self._fault is Fault.TRICKLE:
             writer.write(data[:_TRICKLE])
             data = data[_TRICKLE:]
             await asyncio.sleep(_TRICKLE_SECONDS)
