@@ -72,16 +72,18 @@ class KafkaBroker:
 
     directory: Path
 
-    def start(self, port: int | None = None) -> str:
+    def start(self, port: int | None = None, proxied: tuple[int, int] | None = None) -> str:
         """Start the broker on the data it has, and return its address, `127.0.0.1:<port>`.
 
-        Without `port` it gets the one it had before, the first time any.
+        Without `port` it gets the one it had before, the first time any. proxied: a further port on which it listens,
+        and the port of a proxy before it, to which it sends whoever comes that way.
 
         Raises:
             MissingProgramsError: Java or Maven is missing.
             AssertionError: It did not start; the message ends with its log.
         """
         options = [] if port is None else ["--port", str(port)]
+        options += [] if proxied is None else ["--proxied", "{}:{}".format(*proxied)]
         return self._run("start", "--while", str(os.getpid()), *options).splitlines()[-1]
 
     def stop(self, *, keep_data: bool = False) -> None:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError
+from streamer.service.records import NEXT_OFFSET
 from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
 from streamer.settings.kafka import Kafka
 
@@ -220,14 +221,24 @@ class Broker:
             async for records in _batches(reader, tp, end):
                 yield records
 
-    async def snapshots(self, partition: int) -> dict[str, bytes]:
-        """The newest snapshot of each stream of an input partition."""
+    async def snapshots(self, partition: int, up_to: int | None = None) -> dict[str, bytes]:
+        """The newest snapshot of each stream of an input partition.
+
+        That is the last; with `up_to` the one that holds most of what lies before that offset. At least once, nobody is
+        fenced, and what a zombie had under way arrives behind the new owner's.
+        """
         tp = TopicPartition(self.settings.topics.state, partition)
         first, end = await self.offsets(tp)
-        newest: dict[str, bytes | None] = {}
+        newest: dict[str, tuple[int, bytes]] = {}
         async for records in self.read(tp, first, end):
-            newest.update({(r.key or b"").decode(errors="replace"): r.value for r in records})
-        return {name: value for name, value in newest.items() if value is not None}
+            for record in records:
+                name = (record.key or b"").decode(errors="replace")
+                rank = 0 if up_to is None else _held(record, up_to)
+                if record.value is None:
+                    newest.pop(name, None)
+                elif name not in newest or rank >= newest[name][0]:
+                    newest[name] = rank, record.value
+        return {name: value for name, (_, value) in newest.items()}
 
     def _reader(self, tp: TopicPartition, start: int | None = None) -> "_Reader":
         consumer = AIOKafkaConsumer(
@@ -290,6 +301,12 @@ async def _batches(reader: AIOKafkaConsumer, tp: TopicPartition, end: int) -> As
             position, moved = now_at, time.monotonic()
         elif time.monotonic() - moved > _READ_STALL:
             raise BrokerError(f"{tp.topic}-{tp.partition}: no record for {_READ_STALL:g} s at {position} of {end}")
+
+
+def _held(record: ConsumerRecord, up_to: int) -> int:
+    """The next offset of a snapshot; -1 if it is beyond `up_to`, 0 if its record does not say."""
+    held = int(dict(record.headers).get(NEXT_OFFSET, b"0"))
+    return held if held <= up_to else -1
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

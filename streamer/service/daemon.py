@@ -25,6 +25,7 @@ from streamer.service.http import HttpServer
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
+from streamer.service.takeovers import Takeovers
 from streamer.service.trainer import Trainer, TrainerSettings
 from streamer.service.worker import PartitionWorker
 from streamer.settings import Settings
@@ -32,7 +33,7 @@ from streamer.settings import Settings
 log = structlog.get_logger(__name__)
 
 _STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
-_FENCED_AGAIN_SECONDS = 60.0
+_IDLE_SECONDS = 1.0
 _REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
 
@@ -59,6 +60,7 @@ class Daemon:
         self._broker = Broker(settings.kafka, settings.feed.step_ms * settings.retrain.history)
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
         self._events = Events(self.metrics, self.health, self._store, self._trainer)
+        self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
         self._group: Group | None = None
         self._background: list[asyncio.Task[None]] = []
         self._http = HttpServer(
@@ -96,18 +98,16 @@ class Daemon:
 
     async def _serve(self) -> None:
         """One membership after the other: a member that was fenced rejoins, it never goes on on its own belief."""
-        fenced_at = None
         while not self._stop.is_set():
             try:
                 await self._membership()
             except FencedError as error:
-                now = time.monotonic()
-                if fenced_at is not None and now - fenced_at < _FENCED_AGAIN_SECONDS:
+                if self._takeovers.are_endless(time.monotonic()):
                     raise ConfigError(
                         f"another process with kafka.group_id {self._settings.kafka.group_id!r} and the same "
-                        "kafka.instance_id took over twice: stop it, or give each process its own instance_id"
+                        "kafka.instance_id takes over again and again: stop it, or give each process its own "
+                        "instance_id"
                     ) from error
-                fenced_at = now
                 log.warning("another process has taken over a partition; joining the group anew", reason=str(error))
 
     async def _membership(self) -> None:
@@ -143,7 +143,7 @@ class Daemon:
         limit = self._settings.daemon.shutdown_timeout
         try:
             async with asyncio.timeout(limit):
-                await group.stop_workers()
+                await group.leave()
                 await stop_consumer(consumer)
         except TimeoutError:
             log.error("left without the broker's answer", daemon_shutdown_timeout=limit)
@@ -165,7 +165,9 @@ class Daemon:
         while True:
             if self._group is None or not self._group.workers:
                 self.health.progress()
-            await asyncio.sleep(1.0)
+            due = time.monotonic() + _IDLE_SECONDS
+            await asyncio.sleep(_IDLE_SECONDS)
+            self._takeovers.lagged(time.monotonic() - due)
 
     # --- training -------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self._events = events
         self._revoke_timeout = revoke_timeout
         self._running: dict[PartitionWorker, asyncio.Task[None]] = {}
+        self._leaving = False
 
     @property
     def workers(self) -> tuple[PartitionWorker, ...]:
@@ -40,7 +41,9 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         return tuple(self._running)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Start a worker for each."""
+        """Start a worker for each, unless the group is being left: a rebalance that is under way ends before that."""
+        if self._leaving:
+            return
         self._events.joined(len(list(assigned)))
         log.info("partitions assigned", partitions=sorted(f"{tp.topic}-{tp.partition}" for tp in assigned))
         for tp in assigned:
@@ -52,6 +55,11 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """End the workers of all of them; assignment is eager, so it is always all."""
+        await self.stop_workers()
+
+    async def leave(self) -> None:
+        """End all workers, and start none any more."""
+        self._leaving = True
         await self.stop_workers()
 
     async def stop_workers(self) -> None:

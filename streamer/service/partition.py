@@ -14,7 +14,7 @@ from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
 from streamer.core.tick import Tick
 from streamer.errors import ConfigError, DecodeError, StreamerError
-from streamer.service.records import OutputRecord, dead_letter_record, forecast_record
+from streamer.service.records import NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
 
 log = structlog.get_logger(__name__)
 
@@ -187,7 +187,8 @@ class Partition:
         """Add a snapshot of `stream` as it stands to `batch`."""
         extra = {"next_offset": batch.next_offset, "owner": self.settings.owner}
         value = checkpoint.save(stream.engine, extra)
-        batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value))
+        header = (NEXT_OFFSET, str(batch.next_offset).encode())
+        batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value, (header,)))
         batch.saved.append(stream)
 
     def committed(self, batch: Batch) -> None:

@@ -13,6 +13,8 @@ from streamer.core.outcome import Forecast
 Header = tuple[str, bytes]
 
 FORECAST_TYPE = "streamer.forecast.v1"
+NEXT_OFFSET = "next_offset"
+"""Header of a snapshot: the input offset that follows what it holds."""
 
 # Brokers refuse records of more than 1 MiB (`message.max.bytes`), headers and framing included.
 _LARGEST_DEAD_LETTER = 900_000

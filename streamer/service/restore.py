@@ -12,14 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.core.buffer import TickBuffer
 from streamer.core.grid import Position, Verdict
 from streamer.core.snapshot import NewerSnapshotError
 from streamer.core.tick import Tick
-from streamer.errors import BrokerError, ConfigError, DecodeError, SnapshotError
+from streamer.errors import ConfigError, DecodeError, SnapshotError
 from streamer.service.broker import Broker
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.records import OutputRecord
@@ -114,8 +113,10 @@ async def _read_snapshots(
     """Put back every stream that has a snapshot; returns the offset to replay from."""
     noted = replay_offset(committed)
     is_ours = noted is not None
+    is_fenced = broker.settings.delivery == "exactly_once"
+    up_to = committed.offset if is_ours and not is_fenced else None
     held = []
-    for name, snapshot in (await broker.snapshots(tp.partition)).items():
+    for name, snapshot in (await broker.snapshots(tp.partition, up_to)).items():
         try:
             held.append(_put_back(partition, name, snapshot))
             if held[-1] > committed.offset and not is_ours:
@@ -136,14 +137,11 @@ def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:
 
 
 async def load_history(broker: Broker, tp: TopicPartition, partition: Partition) -> None:
-    """Read back, beside the path, the ticks that the streams held before their ring; trainings wait for it."""
+    """Read back the ticks that the streams held before their ring; BrokerError or KafkaError where that fails."""
     behind = {name: stream for name, stream in partition.streams.items() if not stream.history_complete}
     if not behind:
         return
-    try:
-        await _read_history(broker, tp, partition, behind)
-    except (BrokerError, KafkaError) as error:
-        log.warning("the history cannot be read back, trainings do with less", partition=str(tp), reason=str(error))
+    await _read_history(broker, tp, partition, behind)
     for stream in behind.values():
         stream.history_complete = True
 

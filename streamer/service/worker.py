@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 _FETCH_MS = 500
 _SLICE = 16  # ticks between two looks at the rest of the process: a few ms
+_HISTORY_SECONDS = 5.0  # between two attempts to read it back
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -182,7 +183,7 @@ class PartitionWorker:
             )
             self._observer.restored(self, time.monotonic() - began)
             await self._replace_lost()
-            history = asyncio.create_task(restore.load_history(self._broker, self.tp, self.partition))
+            history = asyncio.create_task(self._load_history())
             await self._serve()
         finally:
             if history is not None:
@@ -191,6 +192,15 @@ class PartitionWorker:
                 exchange.refuse(f"partition {self} was left or begins anew, ask again")
             self._ready = []
             await self._sink.stop()
+
+    async def _load_history(self) -> None:
+        """Beside the path. While the broker does not answer, serving goes on, and trainings wait."""
+        while True:
+            try:
+                return await restore.load_history(self._broker, self.tp, self.partition)
+            except (BrokerError, KafkaError) as error:
+                log.warning("the history cannot be read back yet", partition=str(self), reason=str(error))
+                await asyncio.sleep(_HISTORY_SECONDS)
 
     async def _replace_lost(self) -> None:
         """Where the model in service could not be loaded, one of before serves, or persistence, until the next."""

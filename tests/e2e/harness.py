@@ -14,6 +14,8 @@ from typing import Any, Self
 import aiohttp
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, not in __all__
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.feeding import Published
@@ -27,6 +29,22 @@ async def until(condition: Callable[[], Awaitable[bool]], interval: float = 0.1)
     """Wait for something that has to be asked for over the network, every `interval` seconds."""
     predicate: Callable[[], bool | Awaitable[bool]] = condition
     await eventually(predicate, timeout=PATIENCE, interval=interval)
+
+
+def holds_uncommitted(bootstrap: str, topic: str, number: int = 0) -> bool:
+    """Whether a partition has records of a transaction that is still open: behind what `read_committed` may read."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    partition = TopicPartition(topic, number)
+    levels = (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
+    latest = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+    answers = [admin.list_offsets(latest, isolation_level=level)[partition] for level in levels]
+    try:
+        end, stable = (answer.result(timeout=10).offset for answer in answers)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
+            return False  # the topic is so new that this client does not know its leader yet
+        raise
+    return bool(stable < end)
 
 
 class Samples:
@@ -72,7 +90,7 @@ class Service:
         self.arguments: list[str] = []
         self.settings = _merge(self._defaults(prices), sections)
         self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
+        self.starts = 0
 
     def _defaults(self, prices: str) -> dict[str, Any]:
         outputs = ("forecasts", "state", "dead_letters")
@@ -107,6 +125,7 @@ class Service:
         other = Service(self.bootstrap, self.folder, self.topic("prices"))
         own_port = other.settings["http"]
         other.settings = copy.deepcopy(self.settings) | {"http": own_port}
+        other.arguments = list(self.arguments)
         return other
 
     async def __aenter__(self) -> Self:
@@ -122,8 +141,8 @@ class Service:
         """Start the process, with the settings as they are now."""
         config = self.folder / "config.json"
         config.write_text(json.dumps(self.settings))
-        self._starts += 1
-        with (self.folder / f"stdout-{self._starts}").open("wb") as out, self._stderr.open("wb") as err:
+        self.starts += 1
+        with (self.folder / f"stdout-{self.starts}").open("wb") as out, self._stderr.open("wb") as err:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streamer", "run", "-c", config, *self.arguments],
                 cwd=CHECKOUT,
@@ -139,9 +158,17 @@ class Service:
         await until(self._is_ready)
         return self
 
+    def was_started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
     def has_ended(self) -> bool:
         """Whether the process has ended."""
-        return self._running().poll() is not None
+        return self.code() is not None
+
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._running().poll()
 
     async def exited(self, timeout: float = PATIENCE) -> int:
         """Wait until the process has ended by itself, and return its exit code."""
@@ -218,7 +245,7 @@ class Service:
 
     @property
     def _stderr(self) -> Path:
-        return self.folder / f"stderr-{self._starts}"
+        return self.folder / f"stderr-{self.starts}"
 
     def stderr(self) -> str:
         """What the process said since its last start."""

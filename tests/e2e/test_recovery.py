@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public, not in __all__
 
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Offset, Published, random_walk, sawtooth
-from tests.e2e.harness import Service, until
-from tests.support import eventually
+from tests.e2e.harness import Service, holds_uncommitted, until
+from tests.support import eventually, read_all
 
 
 async def exactly_once(service: Service, feed: Feed) -> Published:
@@ -121,22 +119,6 @@ async def test_killed_with_a_transaction_open_it_neither_loses_nor_repeats_what_
         assert visible < len(feed.sent)
         service.start()
         await exactly_once(service, feed)
-
-
-def holds_uncommitted(bootstrap: str, topic: str) -> bool:
-    """Whether partition 0 has records of a transaction that is still open: behind what `read_committed` may read."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    partition = TopicPartition(topic, 0)
-    levels = (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-    latest = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
-    answers = [admin.list_offsets(latest, isolation_level=level)[partition] for level in levels]
-    try:
-        end, stable = (answer.result(timeout=10).offset for answer in answers)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
-            return False  # the topic is so new that this client does not know its leader yet
-        raise
-    return bool(stable < end)
 
 
 async def test_forecasts_and_committed_offset_become_visible_together(
@@ -247,6 +229,28 @@ async def test_a_daemon_frozen_beyond_its_session_publishes_nothing_twice_when_i
             assert await second.terminate() == 0
     async with first.sibling() as third:
         await exactly_once(third, feed)
+
+
+async def test_a_snapshot_that_a_zombie_writes_late_is_not_taken_for_the_newest(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """At least once, nobody is fenced: what was under way when it froze arrives behind the new owner's."""
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), random_walk(200)
+    kafka = {"delivery": "at_least_once", "max_poll_records": 7}
+    async with Service(bootstrap, tmp_path, prices, kafka=kafka, retrain={"every": 0}) as service:
+        await feed.send(messages[:150])
+        await service.caught_up(150)
+        assert await service.terminate() == 0
+        early, *_, last = await read_all(bootstrap, service.topic("state"))
+        assert early.value != last.value
+        late = Message(early.value, key=early.key, headers=early.headers)
+        await Feed(bootstrap, service.topic("state")).send([late])
+        service.start()
+        await feed.send(messages[150:])
+        published = await exactly_once(service, feed)
+    async with Service(bootstrap, tmp_path, prices, retrain={"every": 0}) as undisturbed:
+        assert published.forecast_values() == (await exactly_once(undisturbed, feed)).forecast_values()
 
 
 async def test_of_two_processes_with_one_instance_id_the_one_that_loses_says_so_and_ends(

@@ -73,3 +73,11 @@ async def test_a_worker_that_ends_when_asked_to_is_none() -> None:
     await group.on_partitions_assigned([TP])
     await group.stop_workers()
     assert group.failure is None
+
+
+async def test_an_assignment_that_arrives_while_the_group_is_being_left_starts_nobody() -> None:
+    """A rebalance is ended before the connection is. Such a worker would be stopped by nobody, and fence the next."""
+    group = group_of(forever)
+    await group.leave()
+    await group.on_partitions_assigned([TP])
+    assert not group.workers
