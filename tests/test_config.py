@@ -128,7 +128,7 @@ class TestFile:
             ("? [a]\n: 1\n", "streamer.yaml:1:3: a key has to be text"),
             ("feed:\n\tstep: 1s\n", "streamer.yaml:2:1: "),
             ("feed: \x01", "streamer.yaml:1:7: the character '\\x01' is not allowed"),
-            ("[" * 5000, "streamer.yaml:1:1: nested too deeply"),
+            ("[" * 5000, "streamer.yaml:1:34: nested too deeply"),
             ("feed: " + "9" * 5000, "streamer.yaml:1:7: an integer of too many digits"),
             ("- feed\n", "streamer.yaml: found a list of 1, expected sections"),
             ("#" * (2**20 + 1), "streamer.yaml: larger than 1048576 bytes"),
