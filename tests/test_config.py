@@ -245,7 +245,7 @@ class TestErrors:
     def test_the_variable_or_override_that_gave_a_value_is_named(self) -> None:
         assert problems(None, {"STREAMER_FOO__BAR": "1"}, http__port=70000) == [
             "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, feed, network, fit, retrain, "
-            "gate, models, scoring, interval, state, limits, http, log, daemon",
+            "gate, models, scoring, interval, state, streams, limits, http, log, daemon",
             "override http.port: http.port: found 70000, expected at most 65535",
         ]
 

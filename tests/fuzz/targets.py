@@ -50,12 +50,16 @@ def codec(data: bytes) -> None:
     try:
         tick = decode(value, LIMITS, ("A", "B") if flags & 1 else ())
     except DecodeError as error:
-        assert error.reason in set(DecodeReason), error.reason
-        assert len(error.detail) <= _DETAIL, error.detail
-        assert error.detail.isprintable(), error.detail
+        _is_a_reason(error)
         return
     _is_within_limits(tick)
     _has_an_outcome(tick)
+
+
+def _is_a_reason(error: DecodeError) -> None:
+    assert error.reason in set(DecodeReason), error.reason
+    assert len(error.detail) <= _DETAIL, error.detail
+    assert error.detail.isprintable(), error.detail
 
 
 def _is_within_limits(tick: Tick) -> None:
