@@ -10,14 +10,8 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from streamer.codec import shown
+from streamer.dead_letters import DeadLetter, plain
 
-_ERROR_HEADERS = {
-    "__streams.errors.exception": "reason",
-    "__streams.errors.message": "detail",
-    "__streams.errors.topic": "topic",
-    "__streams.errors.partition": "partition",
-    "__streams.errors.offset": "offset",
-}
 _EXCERPT = 80
 
 
@@ -38,12 +32,12 @@ def as_text(topic: str, record: ConsumerRecord, width: int | None) -> str:
 def as_json(topic: str, record: ConsumerRecord) -> str:
     """One line of JSON: the value as it was sent; of a dead letter its reason, source, key and value."""
     if topic == "dead-letters":
-        return json.dumps({**_errors(record), "key": _plain(record.key), "value": _plain(record.value)})
+        return json.dumps({**DeadLetter.of(record).as_json(), "value": plain(record.value)})
     try:
         text = (record.value or b"null").decode()
         message = json.loads(text)
     except (ValueError, RecursionError):
-        return json.dumps(_plain(record.value))
+        return json.dumps(plain(record.value))
     return json.dumps(message) if "\n" in text or "\r" in text else text
 
 
@@ -54,24 +48,19 @@ def _forecast_line(message: Mapping[str, Any], width: int | None) -> str:
         f"{symbol} {_number(last[symbol])} -> {_number(yhat)} [{_number(lower[symbol])}, {_number(upper[symbol])}]"
         for symbol, yhat in message["yhat"].items()
     )
-    return _fitted(_escaped(head), (_escaped(part) for part in parts), width)
+    return _fitted(escaped(head), (escaped(part) for part in parts), width)
 
 
 def _tick_line(message: Mapping[str, Any], record: ConsumerRecord, width: int | None) -> str:
     prices = message["prices"]
     pairs = prices.items() if isinstance(prices, dict) else enumerate(prices)
-    head = _escaped(f"{_place(record)}  {message['ts']}")
-    return _fitted(head, (_escaped(f"{symbol} {_number(price)}") for symbol, price in pairs), width)
+    head = escaped(f"{_place(record)}  {message['ts']}")
+    return _fitted(head, (escaped(f"{symbol} {_number(price)}") for symbol, price in pairs), width)
 
 
 def _dead_letter_line(record: ConsumerRecord) -> str:
-    found = _errors(record)
-    source = f"{found.get('topic')}-{found.get('partition')}-{found.get('offset')}"
-    return _escaped(f"{source}  {found.get('reason')}: {found.get('detail')}  {_excerpt(record.value)}")
-
-
-def _errors(record: ConsumerRecord) -> dict[str, str | None]:
-    return {_ERROR_HEADERS[name]: _plain(value) for name, value in record.headers if name in _ERROR_HEADERS}
+    letter = DeadLetter.of(record)
+    return escaped(f"{letter.source}  {letter.reason}: {letter.detail}  {_excerpt(record.value)}")
 
 
 def _fitted(head: str, parts: Iterable[str], width: int | None) -> str:
@@ -100,13 +89,10 @@ def _place(record: ConsumerRecord) -> str:
 
 
 def _excerpt(value: bytes | None) -> str:
-    text = _plain(value)
-    return "no value" if text is None else _escaped(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "...")
+    text = plain(value)
+    return "no value" if text is None else escaped(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "...")
 
 
-def _plain(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="backslashreplace")
-
-
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """`text` without what could steer a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -128,7 +128,7 @@ class TestFile:
             ("? [a]\n: 1\n", "streamer.yaml:1:3: a key has to be text"),
             ("feed:\n\tstep: 1s\n", "streamer.yaml:2:1: "),
             ("feed: \x01", "streamer.yaml:1:7: the character '\\x01' is not allowed"),
-            ("[" * 5000, "streamer.yaml:1:1: nested too deeply"),
+            ("[" * 5000, "streamer.yaml:1:34: nested too deeply"),
             ("feed: " + "9" * 5000, "streamer.yaml:1:7: an integer of too many digits"),
             ("- feed\n", "streamer.yaml: found a list of 1, expected sections"),
             ("#" * (2**20 + 1), "streamer.yaml: larger than 1048576 bytes"),
@@ -249,7 +249,7 @@ class TestErrors:
     def test_the_variable_or_override_that_gave_a_value_is_named(self) -> None:
         assert problems(None, {"STREAMER_FOO__BAR": "1"}, http__port=70000) == [
             "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, feed, network, fit, retrain, "
-            "gate, models, scoring, interval, state, limits, http, log, daemon",
+            "gate, models, scoring, interval, state, streams, limits, http, log, daemon",
             "override http.port: http.port: found 70000, expected at most 65535",
         ]
 

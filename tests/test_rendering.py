@@ -105,9 +105,11 @@ def test_a_dead_letter_shows_its_reason_and_where_it_came_from() -> None:
     assert json.loads(as_json("dead-letters", record)) == {
         "reason": "malformed",
         "detail": "line 1",
+        "dead_letter": "t-1-7",
         "topic": "prices",
-        "partition": "0",
-        "offset": "4",
+        "partition": 0,
+        "offset": 4,
         "key": "eu",
+        "bytes": 5,
         "value": "{oops",
     }

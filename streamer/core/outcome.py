@@ -38,10 +38,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A tick that belongs to the dead letters. reason: one of a small, fixed set; detail: one line."""
+    """A tick that belongs to the dead letters.
+
+    reason: one of a small, fixed set. detail: one line. stacktrace: of the exception nobody expected, if it was one.
+    """
 
     reason: str
     detail: str
+    stacktrace: str = ""
 
 
 Outcome = Forecast | Dropped | Rejected

@@ -9,12 +9,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError
-from streamer.service.records import NEXT_OFFSET
+from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, SMALLEST_DEAD_LETTER
 from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
 from streamer.settings.kafka import Kafka
 
@@ -23,7 +24,9 @@ log = structlog.get_logger(__name__)
 _READ_MS = 500
 _READ_RECORDS = 500
 _READ_STALL = 30.0  # seconds without any progress before a read is given up
-_OUTPUT_CONFIGS = {"max.message.bytes": str(LARGEST_RECORD)}
+_BATCH = 16 * 1024  # bytes of small records that are sent together, as Kafka's own producer does
+_LIMIT = "max.message.bytes"
+_OUTPUT_CONFIGS = {_LIMIT: str(LARGEST_RECORD)}
 _STATE_CONFIGS = _OUTPUT_CONFIGS | {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 * 2**20),  # small segments: only closed ones are compacted, and a restore reads the rest
@@ -38,6 +41,7 @@ class Broker:
         self.settings = settings
         self._input_span = input_span
         self._admin: AIOKafkaAdminClient | None = None
+        self._largest: dict[str, int] = {}
 
     def _connection(self) -> dict[str, Any]:
         return {"bootstrap_servers": self.settings.bootstrap_servers, "client_id": self.settings.group_id}
@@ -99,18 +103,32 @@ class Broker:
         consumer.subscribe([settings.topics.prices], listener=listener)
         return consumer
 
+    @property
+    def largest_dead_letter(self) -> int:
+        """Bytes of a dead letter at most, with its headers and framing, as its topic stood at the last check."""
+        return min(self._largest.get(self.settings.topics.dead_letters, LARGEST_DEAD_LETTER), LARGEST_RECORD)
+
     def sink(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> Sink:
         """The way out for the input partition `tp`."""
         settings = self.settings
+        # A topic's limit is one of batches: several records together must not exceed what each keeps.
+        batch = min([_BATCH, *self._largest.values()])
         if settings.delivery == "at_least_once":
             return AtLeastOnce(
-                tp.partition, settings.transaction_timeout, consumer, settings.topics.state, **self._connection()
+                tp.partition,
+                settings.transaction_timeout,
+                settings.topics,
+                consumer,
+                max_batch_size=batch,
+                **self._connection(),
             )
         return ExactlyOnce(
             tp.partition,
             settings.transaction_timeout,
+            settings.topics,
             settings.group_id,
             f"{settings.group_id}.{tp.topic}.{tp.partition}",
+            max_batch_size=batch,
             **self._connection(),
         )
 
@@ -119,10 +137,10 @@ class Broker:
     async def check_topics(self) -> int:
         """Create the output topics that are missing, where allowed; returns the input's number of partitions.
 
-        ConfigError where a topic is missing or has fewer partitions than the input.
+        ConfigError where a topic is missing, has fewer partitions than the input, or no room for a dead letter.
         """
         topics = self.settings.topics
-        counts = await self._partition_counts()
+        counts = await self.partition_counts()
         if topics.prices not in counts:
             raise ConfigError(
                 f"topic {topics.prices!r} (kafka.topics.prices) does not exist at {self.settings.bootstrap_servers}: "
@@ -144,10 +162,28 @@ class Broker:
                     f"topic {topic!r} has {counts[topic]} partitions, the input {topics.prices!r} has {partitions}: "
                     f"give it as many, since output goes to the partition number of its input"
                 )
+        self._largest = {topic: limit for topic in wanted if (limit := await self._largest_batch(topic))}
+        if self.largest_dead_letter < SMALLEST_DEAD_LETTER:
+            raise ConfigError(
+                f"topic {topics.dead_letters!r} takes {self.largest_dead_letter} bytes at most: raise its "
+                f"max.message.bytes to {SMALLEST_DEAD_LETTER} or more, which the headers of a dead letter need"
+            )
         return partitions
 
-    async def _partition_counts(self) -> dict[str, int]:
-        """Number of partitions of each topic that exists."""
+    async def _largest_batch(self, topic: str) -> int | None:
+        """The topic's `max.message.bytes`; None where the broker does not tell (a mock, or it is not permitted)."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {_LIMIT: None})
+        try:
+            (answer,) = await self.admin.describe_configs([resource])
+        except IncompatibleBrokerVersion:
+            return None
+        for code, _, _, _, entries in answer.resources:
+            found = {entry[0]: entry[1] for entry in entries if not code}
+            return int(found[_LIMIT]) if _LIMIT in found else None
+        return None
+
+    async def partition_counts(self) -> dict[str, int]:
+        """Number of partitions of each of our topics that exists."""
         names = set(await self.admin.list_topics())
         topics = self.settings.topics
         ours = [t for t in (topics.prices, topics.forecasts, topics.state, topics.dead_letters) if t in names]
@@ -167,7 +203,7 @@ class Broker:
 
     def _new_topic(self, name: str, partitions: int) -> NewTopic:
         topics = self.settings.topics
-        configs = {topics.forecasts: _OUTPUT_CONFIGS, topics.state: _STATE_CONFIGS}.get(name, {})
+        configs = {topics.prices: {}, topics.state: _STATE_CONFIGS}.get(name, _OUTPUT_CONFIGS)
         topic = NewTopic(name, partitions, self.settings.replication_factor or 1, topic_configs=configs)
         if self.settings.replication_factor is None:
             topic.replication_factor = -1  # the broker's default (KIP-464), which the constructor does not let pass

@@ -14,7 +14,7 @@ from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
 from streamer.core.tick import Tick
 from streamer.errors import ConfigError, DecodeError, StreamerError
-from streamer.service.records import NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
+from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,11 @@ _ERRORS_IN_A_ROW = 3  # one is a strange tick; three are a fault of ours that a 
 
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
-    """What a partition needs of the settings. `snapshot_every`: ticks of a stream between its snapshots."""
+    """What a partition needs of the settings.
+
+    snapshot_every: ticks of a stream between its snapshots. expire: ms without a tick after which a stream is dropped,
+    0: never.
+    """
 
     engine: EngineSettings
     limits: DecodeLimits
@@ -34,33 +38,47 @@ class PartitionSettings:
     dead_letters: str
     state: str
     owner: str
+    expire: int = 0
 
 
 @dataclass(slots=True)
 class Stream:
     """One stream and what its snapshots need.
 
-    held: offset up to which (exclusive) its records are in the last snapshot. unsaved: offset of the first record
-    taken in since that snapshot, None if there is none. ticks: how many since.
+    held: offset up to which (exclusive) its records are in the last snapshot. unsaved: the first record taken in since
+    that snapshot, None if there is none. ticks: how many since. seen: the partition's `newest` at its last tick.
     """
 
     name: str
     engine: ForecastEngine
     held: int = 0
-    unsaved: int | None = None
+    unsaved: "Replay | None" = None
     ticks: int = 0
+    seen: int = 0
     restored_ticks: int = 0
     history_complete: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Replay:
+    """Where a new owner begins to replay: the offset, and the partition's `newest` there."""
+
+    offset: int
+    newest: int = 0
+
+
 @dataclass(slots=True)
 class Batch:
-    """What came of some records: all of it becomes visible at once, with the offset after them."""
+    """What came of some records: all of it becomes visible at once, with the offset after them.
+
+    expired: names of the streams that were dropped; one may be back.
+    """
 
     next_offset: int
     records: list[OutputRecord] = field(default_factory=list)
     steps: list[tuple[Stream | None, Step]] = field(default_factory=list)
     saved: list[Stream] = field(default_factory=list)
+    expired: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -68,6 +86,8 @@ class Partition:
     """Engines of the streams of one partition, by name.
 
     models: gives the model of an id, by stream. schedules: recorded swaps by stream, which replace training.
+    newest: the largest timestamp of a tick's record so far, ms. It is the only clock: a stream's idleness is a matter
+    of the log alone, the same in a replay, however the records came in batches. largest_dead_letter: bytes.
     """
 
     topic: str
@@ -76,7 +96,10 @@ class Partition:
     models: Callable[[str, str], Forecaster]
     schedules: Mapping[str, list[Swap]] | None = None
     streams: dict[str, Stream] = field(default_factory=dict)
+    newest: int = 0
+    largest_dead_letter: int = LARGEST_DEAD_LETTER
     _errors: int = 0
+    _none_expires_before: int = 0
 
     @property
     def name(self) -> str:
@@ -89,9 +112,12 @@ class Partition:
         stream: Stream | None = None
         try:
             name, tick = self.decode(record)
+            self._drop_expired(record.timestamp, batch)
             stream = self.streams.get(name)
-            if stream is not None and record.offset < stream.held:
-                return  # a replay that began for another stream's sake: this one holds the record already
+            if stream is not None:
+                if record.offset < stream.held:
+                    return  # a replay that began for another stream's sake: this one holds the record already
+                stream.seen = max(stream.seen, self.newest)
             step, stream = self._step(name, stream, tick)
         except DecodeError as error:
             step = Step(Rejected(error.reason, error.detail))
@@ -122,13 +148,28 @@ class Partition:
             raise DecodeError("invalid_key", "the key has characters that cannot be printed")
         return name
 
+    def _drop_expired(self, timestamp: int, batch: Batch) -> None:
+        """Drop the streams that have had no tick for `expire`, with the record of `timestamp`, ms, counted in.
+
+        One that comes back begins anew. Most calls end at once: no stream can expire before the one longest idle.
+        """
+        self.newest = max(self.newest, timestamp)
+        expire = self.settings.expire
+        if not expire or self.newest < self._none_expires_before:
+            return
+        for name in [name for name, stream in self.streams.items() if self.newest - stream.seen >= expire]:
+            del self.streams[name]
+            batch.records.append(OutputRecord(self.settings.state, name.encode(), None))
+            batch.expired.append(name)
+        self._none_expires_before = expire + min((s.seen for s in self.streams.values()), default=self.newest)
+
     def _step(self, name: str, stream: Stream | None, tick: Tick) -> tuple[Step, Stream | None]:
         """A stream begins with its first accepted tick: rubbish under new keys leaves nothing behind."""
         if stream is not None:
             return stream.engine.process(tick), stream
         if len(self.streams) >= self.settings.streams:
             return Step(Rejected("too_many_streams", f"limits.streams allows {self.settings.streams}")), None
-        stream = Stream(name, self.engine(name), history_complete=True)
+        stream = Stream(name, self.engine(name), seen=self.newest, history_complete=True)
         step = stream.engine.process(tick)
         if not isinstance(step.outcome, Forecast):
             return step, None
@@ -160,7 +201,8 @@ class Partition:
                 f"{self._errors} ticks in a row failed, the last at {self.topic}-{self.number} offset "
                 f"{record.offset}: {error!r}"
             ) from error
-        return Step(Rejected("error", traceback.format_exception_only(error)[-1].strip()))
+        detail = " ".join(traceback.format_exception_only(error)[-1].split())
+        return Step(Rejected("error", detail, "".join(traceback.format_exception(error))))
 
     def _emit(self, record: ConsumerRecord, stream: Stream | None, step: Step, batch: Batch) -> None:
         outcome = step.outcome
@@ -170,22 +212,22 @@ class Partition:
             stream.ticks += 1
         elif isinstance(outcome, Rejected):
             letters = self.settings.dead_letters
-            batch.records.append(dead_letter_record(letters, record, outcome.reason, outcome.detail))
+            batch.records.append(dead_letter_record(letters, record, outcome, self.largest_dead_letter))
         if stream is not None and stream.unsaved is None:
-            stream.unsaved = record.offset
+            stream.unsaved = Replay(record.offset, self.newest)
         batch.steps.append((stream, step))
 
     def save_due(self, batch: Batch, *, everything: bool = False) -> None:
         """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all."""
-        touched = {stream.name: stream for stream, _ in batch.steps if stream is not None}
-        for stream in (self.streams if everything else touched).values():
+        touched = dict.fromkeys(stream.name for stream, _ in batch.steps if stream is not None)
+        for stream in self.streams.values() if everything else filter(None, map(self.streams.get, touched)):
             fresh = stream.held == 0
             if stream.unsaved is not None and (everything or fresh or stream.ticks >= self.settings.snapshot_every):
                 self.save(stream, batch)
 
     def save(self, stream: Stream, batch: Batch) -> None:
         """Add a snapshot of `stream` as it stands to `batch`."""
-        extra = {"next_offset": batch.next_offset, "owner": self.settings.owner}
+        extra = {"next_offset": batch.next_offset, "owner": self.settings.owner, "seen": stream.seen}
         value = checkpoint.save(stream.engine, extra)
         header = (NEXT_OFFSET, str(batch.next_offset).encode())
         batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value, (header,)))
@@ -196,11 +238,11 @@ class Partition:
         for stream in batch.saved:
             stream.held, stream.unsaved, stream.ticks = batch.next_offset, None, 0
 
-    def replay_from(self, batch: Batch) -> int:
-        """Offset from which a new owner must replay, once `batch` is committed."""
+    def replay_from(self, batch: Batch) -> Replay:
+        """From where a new owner must replay, once `batch` is committed."""
         saved = {stream.name for stream in batch.saved}
         unsaved = (s.unsaved for s in self.streams.values() if s.unsaved is not None and s.name not in saved)
-        return min(unsaved, default=batch.next_offset)
+        return min(unsaved, default=Replay(batch.next_offset, self.newest))
 
     def restore(self, name: str, snapshot: bytes) -> int:
         """Put back a stream from its snapshot; returns the offset that follows what it holds.
@@ -216,5 +258,8 @@ class Partition:
                 f"{self.settings.owner!r}: give each group and input topic its own kafka.topics.state"
             )
         held = int(restored.extra["next_offset"])
-        self.streams[name] = Stream(name, restored.engine, held, restored_ticks=len(restored.engine.history))
+        # A snapshot from before there was `seen` counts as of its last tick's time: older than it is by no more than
+        # `feed.max_ahead`, if the feed is not a replay.
+        seen = int(restored.extra.get("seen", restored.engine.position.last or 0))
+        self.streams[name] = Stream(name, restored.engine, held, seen=seen, restored_ticks=len(restored.engine.history))
         return held

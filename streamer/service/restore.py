@@ -20,25 +20,28 @@ from streamer.core.snapshot import NewerSnapshotError
 from streamer.core.tick import Tick
 from streamer.errors import ConfigError, DecodeError, SnapshotError
 from streamer.service.broker import Broker
-from streamer.service.partition import Batch, Partition, Stream
+from streamer.service.partition import Batch, Partition, Replay, Stream
 from streamer.service.records import OutputRecord
 from streamer.service.sink import Sink
 
 log = structlog.get_logger(__name__)
 
 
-def offset_to_commit(next_offset: int, replay_from: int) -> OffsetAndMetadata:
+def offset_to_commit(next_offset: int, replay: Replay) -> OffsetAndMetadata:
     """The next offset to read, which names where a new owner must begin to replay."""
-    return OffsetAndMetadata(next_offset, json.dumps({"replay_from": replay_from}))
+    return OffsetAndMetadata(next_offset, json.dumps({"replay_from": replay.offset, "newest": replay.newest}))
 
 
-def replay_offset(committed: OffsetAndMetadata) -> int | None:
+def replay_noted(committed: OffsetAndMetadata) -> Replay | None:
     """What `offset_to_commit` noted; None where nothing was kept (librdkafka's mock cluster keeps no metadata)."""
     try:
-        replay_from = json.loads(committed.metadata)["replay_from"]
-    except (ValueError, TypeError, KeyError):
+        noted = json.loads(committed.metadata)
+        offset, newest = noted["replay_from"], noted.get("newest", 0)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return replay_from if isinstance(replay_from, int) and 0 <= replay_from <= committed.offset else None
+    if not (isinstance(offset, int) and isinstance(newest, int) and 0 <= offset <= committed.offset):
+        return None
+    return Replay(offset, newest)
 
 
 async def restore(
@@ -58,22 +61,21 @@ async def restore(
     if committed is None:
         left = await _left_snapshots(broker, tp, partition, end)
         begin = await broker.start_offset(tp)
-        replay_from = await broker.warm_offset(tp, begin) if broker.settings.start == "warm" else begin
+        replay = Replay(await broker.warm_offset(tp, begin) if broker.settings.start == "warm" else begin)
         # A crash before the first tick must not move the beginning.
-        committed = offset_to_commit(begin, replay_from)
+        committed = offset_to_commit(begin, replay)
         await sink.commit(left, (tp, committed))
     elif committed.offset > end:
         raise made_anew(tp, end, committed.offset)
     else:
-        replay_from = await _read_snapshots(broker, tp, partition, committed)
+        replay = await _read_snapshots(broker, tp, partition, committed)
     if partition.schedules is not None:
         await load_history(broker, tp, partition)  # a scheduled swap replays it
-    unseen = Batch(replay_from)  # what comes of these records was published before
-    async for records in broker.read(tp, replay_from, committed.offset):
+    partition.newest = replay.newest
+    async for records in broker.read(tp, replay.offset, committed.offset):
+        unseen = Batch(replay.offset)  # what comes of these records was published before
         for record in records:
             partition.process(record, unseen)
-        unseen.records.clear()
-        unseen.steps.clear()
         progress()
         await asyncio.sleep(0)
     consumer.seek(tp, committed.offset)
@@ -109,9 +111,9 @@ async def _left_snapshots(broker: Broker, tp: TopicPartition, partition: Partiti
 
 async def _read_snapshots(
     broker: Broker, tp: TopicPartition, partition: Partition, committed: OffsetAndMetadata
-) -> int:
-    """Put back every stream that has a snapshot; returns the offset to replay from."""
-    noted = replay_offset(committed)
+) -> Replay:
+    """Put back every stream that has a snapshot; returns from where to replay."""
+    noted = replay_noted(committed)
     is_ours = noted is not None
     is_fenced = broker.settings.delivery == "exactly_once"
     up_to = committed.offset if is_ours and not is_fenced else None
@@ -126,7 +128,7 @@ async def _read_snapshots(
             log.error("snapshot refused, the stream is rebuilt from the log", stream=name, reason=str(error))
             held.append(await broker.warm_offset(tp, committed.offset))
             noted = None
-    return min(held, default=committed.offset) if noted is None else noted
+    return Replay(min(held, default=committed.offset)) if noted is None else noted
 
 
 def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:

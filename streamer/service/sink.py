@@ -6,15 +6,17 @@ then commits the offset; what is repeated after a crash has the same ids and val
 """
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.errors import BrokerError, ConfigError
+from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.service.records import OutputRecord
+from streamer.settings.kafka import Topics
 
 _RETRY_BACKOFF_MS = 5
 """Kafka 4 answers the first produce of a transaction that follows closely on another with NotEnoughReplicas while the
@@ -25,6 +27,7 @@ LARGEST_RECORD = 8 * 2**20
 forecast 0.3 to 2 MB; Kafka's own limit of 1 MiB would stop such a stream for ever."""
 
 Offset = tuple[TopicPartition, OffsetAndMetadata]
+_Sent = tuple[str, asyncio.Future[Any]]  # topic, and what waits for the broker
 
 
 class FencedError(Exception):
@@ -45,9 +48,10 @@ class Sink(Protocol):
 
 
 class _Producing:
-    def __init__(self, partition: int, timeout: float, **options: Any) -> None:
+    def __init__(self, partition: int, timeout: float, topics: Topics, **options: Any) -> None:
         self._partition = partition
         self._timeout = timeout
+        self._topics = topics
         self._producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=True,
@@ -73,32 +77,59 @@ class _Producing:
                 await work
         except ProducerFenced as error:
             raise FencedError(str(error)) from error
-        except MessageSizeTooLargeError as error:
-            raise ConfigError(
-                f"a record is larger than its topic takes ({error}): raise max.message.bytes of the topics for"
-                f" forecasts and state to {LARGEST_RECORD}, or lower limits.symbols or feed.window"
-            ) from error
         except TimeoutError as error:
             raise BrokerError(f"the broker did not answer within {self._timeout:g} s") from error
         except KafkaError as error:
             raise BrokerError(f"the broker refused: {error!r}") from error
 
-    async def _send(self, records: Iterable[OutputRecord]) -> list[asyncio.Future[Any]]:
-        return [
-            await self._producer.send(
-                r.topic, value=r.value, key=r.key, partition=self._partition, headers=list(r.headers)
+    async def _send(self, records: Iterable[OutputRecord]) -> list[_Sent]:
+        return [(record.topic, await self._queue(record)) for record in records]
+
+    async def _queue(self, record: OutputRecord) -> asyncio.Future[Any]:
+        try:
+            queued: asyncio.Future[Any] = await self._producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=self._partition,
+                headers=list(record.headers),
             )
-            for r in records
-        ]
+        except MessageSizeTooLargeError as error:
+            raise self._too_large(record.topic) from error
+        return queued
+
+    @contextlib.asynccontextmanager
+    async def _acknowledged(self, sent: list[_Sent]) -> AsyncIterator[None]:
+        """Leave the block once the broker has all that was sent. What refuses a record fails all that follows it."""
+        try:
+            yield
+            await asyncio.gather(*(queued for _, queued in sent))
+        except KafkaError as error:
+            refused = (topic for topic, queued in sent if _is_too_large(queued))
+            if topic := next(refused, None):
+                raise self._too_large(topic) from error
+            raise
+
+    def _too_large(self, topic: str) -> StreamerError:
+        if topic == self._topics.dead_letters:
+            # It was cut to what the topic took when the session began: the next one asks again.
+            return BrokerError(f"topic {topic!r} takes smaller records than it did")
+        return ConfigError(
+            f"a record is larger than topic {topic!r} takes: raise its max.message.bytes to {LARGEST_RECORD}, or lower"
+            " limits.symbols or feed.window"
+        )
 
 
 class ExactlyOnce(_Producing):
     """Records and offset in one transaction."""
 
-    def __init__(self, partition: int, timeout: float, group_id: str, transactional_id: str, **options: Any) -> None:
+    def __init__(
+        self, partition: int, timeout: float, topics: Topics, group_id: str, transactional_id: str, **options: Any
+    ) -> None:
         super().__init__(
             partition,
             timeout,
+            topics,
             transactional_id=transactional_id,
             transaction_timeout_ms=round(timeout * 1000),
             **options,
@@ -112,28 +143,33 @@ class ExactlyOnce(_Producing):
     async def _transaction(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
         # No abort when this fails: with the broker away it would wait for ever, and the next producer's start aborts.
         await self._producer.begin_transaction()
-        sent = await self._send(records)
-        if offset is not None:
-            await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
-        await asyncio.gather(*sent)
+        async with self._acknowledged(await self._send(records)):
+            if offset is not None:
+                await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
         await self._producer.commit_transaction()
 
 
 class AtLeastOnce(_Producing):
     """Output first, then snapshots, then the offset: what a snapshot holds has been published."""
 
-    def __init__(self, partition: int, timeout: float, consumer: AIOKafkaConsumer, state: str, **options: Any) -> None:
-        super().__init__(partition, timeout, **options)
+    def __init__(
+        self, partition: int, timeout: float, topics: Topics, consumer: AIOKafkaConsumer, **options: Any
+    ) -> None:
+        super().__init__(partition, timeout, topics, **options)
         self._consumer = consumer
-        self._state = state
 
     async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
         """Return once records and offset are acknowledged."""
-        await self._bounded(self._acknowledged(records, offset))
+        await self._bounded(self._in_order(list(records), offset))
 
-    async def _acknowledged(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
-        records = list(records)
-        await asyncio.gather(*await self._send(r for r in records if r.topic != self._state))
-        await asyncio.gather(*await self._send(r for r in records if r.topic == self._state))
+    async def _in_order(self, records: Sequence[OutputRecord], offset: Offset | None) -> None:
+        state = self._topics.state
+        for part in ((r for r in records if r.topic != state), (r for r in records if r.topic == state)):
+            async with self._acknowledged(await self._send(part)):
+                pass
         if offset is not None:
             await self._consumer.commit(dict([offset]))
+
+
+def _is_too_large(queued: asyncio.Future[Any]) -> bool:
+    return queued.done() and not queued.cancelled() and isinstance(queued.exception(), MessageSizeTooLargeError)

@@ -102,8 +102,18 @@ class Telemetry:
             self._count(partition.name if stream is None else stream.name, step)
         for stream in {id(s): s for s, _ in batch.steps if s is not None}.values():
             self._show(stream)
+        for name in batch.expired:
+            self._expired(name, partition.streams.get(name))
         if lag is not None:
             metrics.consumer_lag.labels(partition.topic, partition.number).set(lag)
+
+    def _expired(self, name: str, anew: Stream | None) -> None:
+        """Show a stream that was dropped no longer, unless it is back: then without the model of before."""
+        log.info("stream dropped, it has been without a tick for streams.expire", stream=name, is_back=anew is not None)
+        if anew is None:
+            self._metrics.forget(name)
+        else:
+            self.show_model(anew)
 
     def _count(self, stream: str, step: Step) -> None:
         metrics, outcome = self._metrics, step.outcome

@@ -44,7 +44,14 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         dead_letters=kafka.topics.dead_letters,
         state=kafka.topics.state,
         owner=f"{kafka.group_id}/{kafka.topics.prices}",
+        expire=_expire(settings),
     )
+
+
+def _expire(settings: Settings) -> int:
+    """Ms without a tick after which a stream is dropped: of daily prices, 30 days are a gap to be stepped over."""
+    expire, feed = settings.streams.expire_ms, settings.feed
+    return max(expire, (feed.max_gap + 1) * feed.step_ms) if expire else 0
 
 
 def network_spec(settings: Settings) -> NetworkSpec:

@@ -173,7 +173,8 @@ class PartitionWorker:
     async def _session(self) -> None:
         """From one start of the producer, which fences the owner before, to its end."""
         began = time.monotonic()
-        await self._broker.check_topics()  # the last session may have ended because one is gone
+        await self._broker.check_topics()  # the last session may have ended because one is gone, or takes less
+        self.partition.largest_dead_letter = self._broker.largest_dead_letter
         self._sink = self._broker.sink(self.tp, self._consumer)
         history: asyncio.Task[None] | None = None
         try:

@@ -20,6 +20,7 @@ from streamer.settings.root import (
     Scoring,
     Settings,
     State,
+    Streams,
 )
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "Scoring",
     "Settings",
     "State",
+    "Streams",
     "Topics",
 ]

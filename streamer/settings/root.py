@@ -215,10 +215,26 @@ class State(Section):
     every: int = Field(default=500, ge=1, le=1_000_000, description="Ticks of a stream between its snapshots.")
 
 
+class Streams(Section):
+    """What is kept of streams that have ended."""
+
+    expire: Seconds = Field(
+        default=30 * DAY,
+        le=3650 * DAY,
+        description="Without a tick for so long, by the timestamps of its partition's records, and for longer than"
+        " feed.max_gap, a stream is dropped; 0: never.",
+    )
+
+    @property
+    def expire_ms(self) -> int:
+        """`expire` in milliseconds."""
+        return round(self.expire * 1000)
+
+
 class Limits(Section):
     """Bounds on what a sender can make the daemon hold; what is beyond goes to the dead letters."""
 
-    streams: int = Field(default=2000, ge=1, le=1_000_000, description="Streams in one process.")
+    streams: int = Field(default=2000, ge=1, le=1_000_000, description="Streams of one partition of the input.")
     symbols: int = Field(default=2048, ge=1, le=100_000, description="Symbols of a message.")
     symbol_length: int = Field(default=64, ge=1, le=1000, description="Characters of a symbol.")
     key_bytes: Bytes = Field(default=256, ge=1, le=64 * 1024, description="Record key.")
@@ -271,6 +287,7 @@ class Settings(Section):
     scoring: Scoring = Field(default_factory=Scoring, description="The error that is shown.")
     interval: Interval = Field(default_factory=Interval, description="The forecast interval.")
     state: State = Field(default_factory=State, description="Snapshots.")
+    streams: Streams = Field(default_factory=Streams, description="Streams that have ended.")
     limits: Limits = Field(default_factory=Limits, description="Bounds on the input.")
     http: Http = Field(default_factory=Http, description="Metrics, health, live page.")
     log: Log = Field(default_factory=Log, description="The log.")

@@ -25,6 +25,9 @@ _CONSTANTS = {
 }
 
 
+_DEEPEST = 32
+"""Levels of nesting, of which the settings need five: PyYAML takes a second for the brackets of a thousand."""
+
 _Where = tuple[str | int, ...]
 
 
@@ -61,8 +64,6 @@ def read(text: str) -> Document:
         raise _at(error.problem_mark or error.context_mark, reason) from None
     except yaml.reader.ReaderError as error:
         raise _unprintable(text, error.position) from None
-    except RecursionError:
-        raise YamlError(1, 1, "nested too deeply") from None
 
 
 def write(data: Any) -> str:
@@ -71,12 +72,20 @@ def write(data: Any) -> str:
 
 
 class _Loader(yaml.BaseLoader):
+    _level = 0
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]  # so in types-PyYAML
             reason = "aliases are not read here, write the value out"
             raise yaml.composer.ComposerError(None, None, reason, mark)
-        return super().compose_node(parent, index)
+        if self._level > _DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
