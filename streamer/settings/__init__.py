@@ -21,6 +21,7 @@ from streamer.settings.root import (
     Settings,
     State,
 )
+from streamer.settings.security import Security
 
 __all__ = [
     "Daemon",
@@ -37,6 +38,7 @@ __all__ = [
     "Network",
     "Retrain",
     "Scoring",
+    "Security",
     "Settings",
     "State",
     "Topics",
