@@ -71,6 +71,8 @@ class KafkaBroker:
     """
 
     directory: Path
+    properties: Path | None = None
+    """More of its settings, `server.properties` of Kafka's."""
 
     def start(self, port: int | None = None) -> str:
         """Start the broker on the data it has, and return its address, `127.0.0.1:<port>`.
@@ -82,6 +84,7 @@ class KafkaBroker:
             AssertionError: It did not start; the message ends with its log.
         """
         options = [] if port is None else ["--port", str(port)]
+        options += [] if self.properties is None else ["--properties", str(self.properties)]
         return self._run("start", "--while", str(os.getpid()), *options).splitlines()[-1]
 
     def stop(self, *, keep_data: bool = False) -> None:
