@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import (
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 from tests.support import KafkaBroker, free_port
 
@@ -166,7 +162,8 @@ def _properties(certificates: Certificates, ports: dict[str, int]) -> Iterator[s
             yield f'{prefix}.plain.sasl.jaas.config={_PLAIN} required "user_{USER}"="{PASSWORD}";'
             yield from (f"{prefix}.{each.lower()}.sasl.jaas.config={_SCRAM} required;" for each in scram)
     yield "listener.name.mutual.ssl.client.auth=required"
-    yield f"listener.name.mutual.ssl.truststore.type=PEM\nlistener.name.mutual.ssl.truststore.location={certificates.ca}"
+    yield "listener.name.mutual.ssl.truststore.type=PEM"
+    yield f"listener.name.mutual.ssl.truststore.location={certificates.ca}"
 
 
 def _listener(name: str, port: int) -> str:

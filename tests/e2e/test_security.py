@@ -1,16 +1,31 @@
 """The daemon and the commands on a broker that asks who is there, and that has to show who it is."""
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.e2e.feeding import Published
 from tests.e2e.harness import Service
-from tests.e2e.secured import PASSWORD, SECRET, USER, Certificates, SecuredBroker, login, relay, secured_broker
+from tests.e2e.secured import (
+    PASSWORD,
+    SECRET,
+    USER,
+    Certificates,
+    Relay,
+    SecuredBroker,
+    login,
+    relay,
+    secured_broker,
+)
 from tests.e2e.test_startup import refusal
 from tests.support import CHECKOUT, MissingProgramsError, eventually, read_all
 
@@ -35,9 +50,6 @@ def service(folder: Path, servers: str, security: Mapping[str, Any], prices: str
 
 def streamer(of: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command, with the settings and the environment of a daemon."""
-    import json
-    import os
-
     config = of.folder / "command.json"
     config.write_text(json.dumps(of.settings))
     return subprocess.run(
@@ -52,7 +64,9 @@ def streamer(of: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def rows(file: Path, count: int) -> Path:
-    file.write_text("time,A,B\n" + "".join(f"2026-01-05T{10 + i // 60}:{i % 60:02}:00Z,{i % 9 + 1},7\n" for i in range(count)))
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    lines = [f"{(start + timedelta(minutes=i)).isoformat()},{i % 9 + 1},7\n" for i in range(count)]
+    file.write_text("time,A,B\n" + "".join(lines))
     return file
 
 
@@ -83,8 +97,9 @@ async def test_ticks_come_in_and_forecasts_go_out_by_tls_and_password(
 
 
 async def _count(broker: SecuredBroker, daemon: Service, wanted: int) -> bool:
-    daemon._must_run()
-    return len((await published(broker, daemon)).forecasts) == wanted
+    """Whether it has forecast so many ticks."""
+    assert not daemon.has_ended(), daemon.stderr()[-3000:]
+    return len((await published(broker, daemon)).by_offset()) == wanted
 
 
 async def test_at_least_once_logs_in_too(broker: SecuredBroker, tmp_path: Path) -> None:
@@ -141,18 +156,14 @@ async def test_a_missing_password_ends_the_start_with_the_ways_to_give_it(
     assert "kafka.security.password_file" in line
 
 
-async def test_a_broker_of_an_unknown_authority_ends_the_start_at_once(
-    broker: SecuredBroker, tmp_path: Path
-) -> None:
+async def test_a_broker_of_an_unknown_authority_ends_the_start_at_once(broker: SecuredBroker, tmp_path: Path) -> None:
     other = Certificates(tmp_path, "other").ca
     line = await refusal(service(tmp_path, broker.secure, login(broker, ca_file=str(other))), 3)
     assert f"the certificate of the broker {broker.secure} is signed by no authority" in line
     assert f"kafka.security.ca_file ({other})" in line
 
 
-async def test_without_an_authority_of_our_own_those_of_the_system_count(
-    broker: SecuredBroker, tmp_path: Path
-) -> None:
+async def test_without_an_authority_of_our_own_those_of_the_system_count(broker: SecuredBroker, tmp_path: Path) -> None:
     line = await refusal(service(tmp_path, broker.secure, login(broker, ca_file=None)), 3)
     assert "is signed by no authority of kafka.security.ca_file (those of this system)" in line
 
@@ -211,29 +222,73 @@ async def test_a_listener_of_another_protocol_is_waited_for_with_a_hint(
 # While running
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls a broker while the daemon reads a backlog from it, how it ends, and what the log says meanwhile."""
+
+    begin: Callable[[SecuredBroker, Relay], None]
+    end: Callable[[SecuredBroker, Relay], None]
+    said: str
+
+
+def _expire(broker: SecuredBroker, way: Relay) -> None:
+    way.lead_to(broker.expired_target)
+
+
+def _renew(broker: SecuredBroker, way: Relay) -> None:
+    way.lead_to(broker.relayed_target)
+
+
+def _change_password(broker: SecuredBroker, way: Relay) -> None:
+    broker.set_password("changed")
+    way.lead_to(broker.relayed_target)
+
+
+def _change_it_back(broker: SecuredBroker, way: Relay) -> None:
+    broker.set_password(PASSWORD)
+
+
+TROUBLES = {
+    "expired": Trouble(_expire, _renew, "has expired: renew it there"),
+    "password": Trouble(_change_password, _change_it_back, f"refuses user {USER!r} or the password"),
+}
+
+
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-async def test_a_certificate_that_expires_while_it_runs_is_waited_out_and_nothing_is_lost(
-    broker: SecuredBroker, tmp_path: Path, delivery: str
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+async def test_a_refusal_while_it_runs_is_said_and_waited_out(
+    broker: SecuredBroker, tmp_path: Path, trouble: Trouble, delivery: str
 ) -> None:
+    """It neither ends nor loses a forecast, nor doubles one; at least once: those that are doubled are equal."""
     async with relay(broker.relay, broker.relayed_target) as way:
         servers = f"127.0.0.1:{broker.relay}"
-        prices = f"prices-expiring-{delivery}"
-        daemon = service(tmp_path, servers, login(broker), prices, delivery=delivery)
-        by_secure = service(tmp_path, broker.secure, login(broker), prices)
-        file = rows(tmp_path / "prices.csv", 40)
-        assert streamer(by_secure, "feed", str(file), "--rate", "0").returncode == 0
+        daemon = service(tmp_path, servers, login(broker), f"prices-{uuid4().hex}", delivery=delivery)
+        daemon.settings |= {"retrain": {"every": 0}, "log": {"format": "text"}}
+        daemon.settings["kafka"]["max_poll_records"] = 5  # so that it is at work when the trouble comes
+        file = rows(tmp_path / "prices.csv", 3000)
+        by_another_way = service(tmp_path, broker.plain, {}, daemon.topic("prices"))
+        assert streamer(by_another_way, "feed", str(file), "--rate", "0").returncode == 0
         async with daemon:
-            await eventually(lambda: _count(broker, daemon, 40), timeout=60, interval=0.5)
-            way.lead_to(broker.expired_target)
-            await eventually(lambda: "has expired" in daemon.stderr(), timeout=60, interval=0.2)
-            way.lead_to(broker.relayed_target)
-            later = rows(tmp_path / "later.csv", 80)
-            assert streamer(by_secure, "feed", str(later), "--rate", "0").returncode == 0
-            await eventually(lambda: _offsets(broker, daemon, 120), timeout=90, interval=0.5)
+            await eventually(lambda: _begun(daemon), timeout=60)
+            trouble.begin(broker, way)
+            try:
+                await eventually(lambda: _anew(daemon, trouble.said), timeout=60, interval=0.1)
+                assert len((await published(broker, daemon)).forecasts) < 3000
+            finally:
+                trouble.end(broker, way)
+            await eventually(lambda: _count(broker, daemon, 3000), timeout=60, interval=0.5)
             assert await daemon.terminate() == 0
+        found = (await published(broker, daemon)).by_offset().values()
+        assert all(len({record.value for record in each}) == 1 for each in found)
+        if delivery == "exactly_once":
+            assert all(len(each) == 1 for each in found)
+    assert "Traceback" not in daemon.stderr()
 
 
-async def _offsets(broker: SecuredBroker, daemon: Service, wanted: int) -> bool:
-    """Whether all offsets have their outcome: the metrics count forecasts and drops."""
-    daemon._must_run()
-    return (await daemon.metrics()).total("streamer_ticks_total") >= wanted
+async def _begun(daemon: Service) -> bool:
+    return (await daemon.metrics()).total("streamer_forecasts_total") > 0
+
+
+def _anew(daemon: Service, said: str) -> bool:
+    assert not daemon.has_ended(), daemon.stderr()[-3000:]
+    return any("partition begins anew" in line and said in line for line in daemon.stderr().splitlines())
