@@ -3,6 +3,7 @@
 from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
+from streamer.model.store import ModelStore
 from streamer.service.partition import PartitionSettings
 from streamer.settings import Settings
 
@@ -45,6 +46,12 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         state=kafka.topics.state,
         owner=f"{kafka.group_id}/{kafka.topics.prices}",
     )
+
+
+def model_store(settings: Settings, url: str | None = None) -> ModelStore:
+    """The model store that the settings name, or the one at `url`, under the same key."""
+    models = settings.models
+    return ModelStore(models.url if url is None else url, models.keep, models.signing_key)
 
 
 def network_spec(settings: Settings) -> NetworkSpec:

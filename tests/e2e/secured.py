@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types leave three out
+    AdminClient,
+    NewTopic,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 from tests.support import KafkaBroker, free_port
 
@@ -89,6 +94,10 @@ class SecuredBroker:
     relay: int
     relayed_target: int
     expired_target: int
+
+    def make_topic(self, name: str) -> None:
+        """Make a topic of one partition."""
+        AdminClient({"bootstrap.servers": self.plain}).create_topics([NewTopic(name, 1, 1)])[name].result(30)
 
     def set_password(self, password: str) -> None:
         """Set the user's SCRAM passwords."""
