@@ -97,7 +97,8 @@ class SecuredBroker:
 
     def make_topic(self, name: str) -> None:
         """Make a topic of one partition."""
-        AdminClient({"bootstrap.servers": self.plain}).create_topics([NewTopic(name, 1, 1)])[name].result(30)
+        admin = AdminClient({"bootstrap.servers": self.plain})
+        admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
 
     def set_password(self, password: str) -> None:
         """Set the user's SCRAM passwords."""
