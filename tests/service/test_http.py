@@ -395,7 +395,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(
     port = await server.start()
     with socket.create_connection(("127.0.0.1", port)) as unread:
         unread.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with aiohttp.ClientSession() as client:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client:
 
             async def has_room() -> bool:
                 with suppress(aiohttp.ClientConnectionError):
