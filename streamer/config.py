@@ -7,23 +7,25 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from streamer.codec import shown
 from streamer.errors import ConfigError
 from streamer.settings import Settings, keys, yaml_text
 from streamer.settings.keys import KeyPath, dotted
-from streamer.settings.types import MASK, Unit, parse_token
+from streamer.settings.types import MASK, Unit
 
 __all__ = ["Settings", "SettingsError", "load"]
 
 ENVIRONMENT_PREFIX = "STREAMER_"
 _NESTING = "__"
 _MAX_FILE_BYTES = 1024**2
-_MAX_TOKEN_BYTES = 4096
+_MAX_SECRET_BYTES = 4096
+
+_AnySection = TypeVar("_AnySection", bound=BaseModel)
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -64,7 +66,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     environ: variables `STREAMER_SECTION__KEY`, deeper keys by more `__`; their values are YAML.
     overrides: by dotted key; a text is read as a variable's value is.
 
-    Raises `SettingsError`. Reads `path` and the file that `http.token_file` names, nothing else.
+    Raises `SettingsError`. Reads `path` and the files that hold secrets (`http.token_file`), nothing else.
     """
     raw = _Raw(str(path) if path else "configuration")
     if path:
@@ -75,7 +77,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
             raw.set(tuple(rest.lower().split(_NESTING)), environ[name], name)
     for key, value in overrides.items():
         raw.set(tuple(key.split(".")), value, f"override {key}")
-    return _with_token(raw.validated(), raw)
+    return _with_secrets(raw.validated(), raw)
 
 
 @dataclass
@@ -173,27 +175,43 @@ def _read(path: Path, most: int) -> bytes:
     return content
 
 
-def _with_token(settings: Settings, raw: _Raw) -> Settings:
-    """`settings` with the token that `http.token_file` holds."""
-    path = settings.http.token_file
-    if path is None:
-        return settings
-    where = ("http", "token_file")
-    try:
-        if settings.http.token is not None:
-            raise ValueError("http.token is set too, give one of them")
-        token = parse_token(_read(path, _MAX_TOKEN_BYTES).decode())
-    except OSError as error:
-        problem = f"{path} cannot be read: {error.strerror or error}"
-    except PydanticCustomError as error:
-        problem = f"{path}: expected {error.message()}"
-    except UnicodeDecodeError:  # its text would show the secret
-        problem = f"{path}: expected text"
-    except ValueError as error:
-        problem = f"{path}: {error}"
-    else:
-        return settings.model_copy(update={"http": settings.http.model_copy(update={"token": token})})
-    raise SettingsError([f"{raw.origin(where)}: http.token_file: {problem}"])
+def _with_secrets(settings: Settings, raw: _Raw) -> Settings:
+    """`settings` with the secrets that files hold: `http.token_file` that of `http.token`, and so on."""
+    for where in keys.secret_paths():
+        in_file = (*where[:-1], f"{where[-1]}_file")
+        path = _value(settings, in_file)
+        if path is None:
+            continue
+        try:
+            if _value(settings, where) is not None:
+                raise ValueError(f"{dotted(where)} is set too, give one of them")
+            secret = keys.secret_parser(where)(_read(path, _MAX_SECRET_BYTES).decode())
+        except OSError as error:
+            problem = f"{path} cannot be read: {error.strerror or error}"
+        except PydanticCustomError as error:
+            problem = f"{path}: expected {error.message()}"
+        except UnicodeDecodeError:  # its text would show the secret
+            problem = f"{path}: expected text"
+        except ValueError as error:
+            problem = f"{path}: {error}"
+        else:
+            settings = _replaced(settings, where, secret)
+            continue
+        raise SettingsError([f"{raw.origin(in_file)}: {dotted(in_file)}: {problem}"])
+    return settings
+
+
+def _value(section: Any, where: tuple[str, ...]) -> Any:
+    for name in where:
+        section = getattr(section, name)
+    return section
+
+
+def _replaced(section: _AnySection, where: tuple[str, ...], value: Any) -> _AnySection:
+    """`section` with `value` at `where`."""
+    name, *rest = where
+    inner = _replaced(getattr(section, name), tuple(rest), value) if rest else value
+    return section.model_copy(update={name: inner})
 
 
 def _parsed(where: tuple[str, ...], text: str) -> Any:

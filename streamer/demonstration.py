@@ -23,6 +23,7 @@ from streamer.core.tick import Tick
 from streamer.errors import BrokerError, StreamerError
 from streamer.feeding import Publisher, Route, shift_to, shifted
 from streamer.sawtooth import sawtooth
+from streamer.service.access import Access
 from streamer.service.daemon import Daemon
 from streamer.settings import Settings
 
@@ -176,7 +177,8 @@ class Demonstration:
         kafka, first = self._settings.kafka, self._settings.retrain.first
         self._reporter.stage("starting the daemon")
         await self._until(lambda: self._daemon.health.readiness().ok, "the daemon does not get ready")
-        async with Publisher(kafka.bootstrap_servers, Route(kafka.topics.prices), _PATIENCE) as publisher:
+        access = Access(kafka).options()
+        async with Publisher(kafka.bootstrap_servers, Route(kafka.topics.prices), _PATIENCE, access) as publisher:
             self._reporter.stage(f"warming up: persistence forecasts the first {len(self._rows[:first])} ticks")
             await self._feed(publisher, self._rows[:first])
             if self._sent < first or self._stop.is_set():
@@ -225,7 +227,7 @@ class Demonstration:
     async def _read_forecasts(self) -> None:
         kafka = self._settings.kafka
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka.bootstrap_servers,
+            **Access(kafka).options(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

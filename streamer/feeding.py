@@ -5,7 +5,7 @@ import contextlib
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -42,19 +42,23 @@ class Publisher:
     """An idempotent producer of ticks, as an async context manager.
 
     bootstrap_servers: host:port, several with commas. timeout: seconds in which the broker has to answer.
+    access: more of aiokafka's arguments, such as `service.access` gives for TLS and SASL.
     """
 
-    def __init__(self, bootstrap_servers: str, route: Route, timeout: float) -> None:
+    def __init__(
+        self, bootstrap_servers: str, route: Route, timeout: float, access: Mapping[str, Any] | None = None
+    ) -> None:
         self._route = route
         self._timeout = timeout
         self._servers = bootstrap_servers
+        self._connection = {**(access or {}), "bootstrap_servers": bootstrap_servers}
         self._producer: AIOKafkaProducer
         self._in_flight: deque[asyncio.Future[Any]] = deque()
         self.acknowledged = 0
 
     async def __aenter__(self) -> Self:
         # Made here, since aiokafka's producer belongs to the loop that runs when it is made.
-        self._producer = AIOKafkaProducer(bootstrap_servers=self._servers, acks="all", enable_idempotence=True)
+        self._producer = AIOKafkaProducer(**self._connection, acks="all", enable_idempotence=True)
         try:
             await self._bounded(self._start())
         except BaseException:

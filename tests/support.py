@@ -71,6 +71,8 @@ class KafkaBroker:
     """
 
     directory: Path
+    properties: Path | None = None
+    """More of its settings, `server.properties` of Kafka's."""
 
     def start(self, port: int | None = None, proxied: tuple[int, int] | None = None) -> str:
         """Start the broker on the data it has, and return its address, `127.0.0.1:<port>`.
@@ -84,6 +86,7 @@ class KafkaBroker:
         """
         options = [] if port is None else ["--port", str(port)]
         options += [] if proxied is None else ["--proxied", "{}:{}".format(*proxied)]
+        options += [] if self.properties is None else ["--properties", str(self.properties)]
         return self._run("start", "--while", str(os.getpid()), *options).splitlines()[-1]
 
     def stop(self, *, keep_data: bool = False) -> None:

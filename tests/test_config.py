@@ -13,10 +13,13 @@ from pydantic.fields import FieldInfo
 from streamer.codec import DecodeLimits
 from streamer.config import SettingsError, load
 from streamer.errors import ExitCode
+from streamer.service import fitting
 from streamer.settings import Settings, keys, yaml_text
 from streamer.settings.types import DURATION, SIZE
 
 SHIPPED = Path(__file__).parent.parent / "config" / "streamer.yaml"
+LOGIN = {"mechanism": "PLAIN", "username": "desk"}
+SASL = {"kafka.security.protocol": "sasl_ssl"} | {f"kafka.security.{key}": value for key, value in LOGIN.items()}
 BROKER = {"kafka.bootstrap_servers": "broker:9092"}
 
 
@@ -386,6 +389,96 @@ class TestSecrets:
     def test_a_token_and_a_token_file_together_are_refused(self, tmp_path: Path) -> None:
         (found,) = problems(None, {"STREAMER_HTTP__TOKEN": "a"}, http__token_file=tmp_path / "token")
         assert "http.token is set too" in found
+
+    @pytest.mark.parametrize(
+        ("key", "secret"),
+        [
+            ("kafka.security.password", " a 'b' = {c} "),
+            ("kafka.security.key_password", "0012300"),
+            ("models.hmac_key", "0123456789abcdef" * 2),
+        ],
+    )
+    def test_every_secret_comes_from_the_environment_or_a_file_and_is_shown_nowhere(
+        self, tmp_path: Path, key: str, secret: str
+    ) -> None:
+        variable = "STREAMER_" + key.replace(".", "__").upper()
+        path = tmp_path / "secret"
+        path.write_text(f"{secret}\n")
+        for environ in ({variable: secret}, {f"{variable}_FILE": str(path)}):
+            loaded = load(None, environ, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"})
+            found: Any = loaded
+            for name in key.split("."):
+                found = getattr(found, name)
+            assert found.get_secret_value() == secret
+            shown = [
+                repr(loaded),
+                str(loaded),
+                loaded.effective(),
+                str(loaded.model_dump()),
+                fitting.configuration(loaded),
+            ]
+            assert not [text for text in shown if secret in text]
+
+    def test_a_training_is_told_neither_the_secrets_nor_where_they_are(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("s3cret" * 10)
+        files = {f"{'.'.join(path)}_file": str(tmp_path / "secret") for path in keys.secret_paths()}
+        told = fitting.configuration(load(None, {}, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"} | files))
+        assert str(tmp_path) not in told
+        assert "s3cret" not in told
+        assert "'***'" not in told
+        (tmp_path / "config.yaml").write_text(told)
+        load(tmp_path / "config.yaml", {})
+
+    @pytest.mark.parametrize("secret", ["two\nlines", "nul\0byte", ""])
+    def test_a_password_file_of_no_use_is_refused_and_not_shown(self, tmp_path: Path, secret: str) -> None:
+        path = tmp_path / "password"
+        path.write_text(secret)
+        with pytest.raises(SettingsError) as caught:
+            load(None, {}, BROKER | SASL | {"kafka.security.password_file": str(path)})
+        assert str(caught.value) == (
+            f"override kafka.security.password_file: kafka.security.password_file: {path}: "
+            "expected a password: printable text on one line"
+        )
+
+    def test_a_short_signing_key_is_refused_with_the_way_to_make_one(self) -> None:
+        (found,) = problems(None, {"STREAMER_MODELS__HMAC_KEY": "k" * 31})
+        assert found.startswith("STREAMER_MODELS__HMAC_KEY: models.hmac_key: found ***, expected a key of at least 32")
+        assert "openssl rand -hex 32" in found
+
+
+class TestKafkaSecurity:
+    def test_a_check_needs_no_password(self) -> None:
+        assert load(None, {}, BROKER | SASL).kafka.security.password is None
+
+    @pytest.mark.parametrize(
+        ("values", "problem"),
+        [
+            ({"protocol": "tls"}, "protocol: found 'tls', expected 'plaintext', 'ssl', 'sasl_plaintext' or 'sasl_ssl'"),
+            ({"mechanism": "GSSAPI"}, "mechanism: found 'GSSAPI', expected 'PLAIN', 'SCRAM-SHA-256' or"),
+            ({"password": "a"}, "password: found a secret, expected none with protocol plaintext; set"),
+            ({"protocol": "ssl", "username": "u"}, "username: found 'u', expected none with protocol ssl; set"),
+            ({"protocol": "ssl", "mechanism": "PLAIN"}, "mechanism: found 'PLAIN', expected none with protocol ssl"),
+            ({"ca_file": "ca.pem"}, "ca_file: found 'ca.pem', expected none with protocol plaintext; set"),
+            (
+                {**LOGIN, "protocol": "sasl_plaintext", "ca_file": "ca.pem"},
+                "ca_file: found 'ca.pem', expected none with",
+            ),
+            ({"protocol": "ssl", "key_file": "key.pem"}, "key_file: found 'key.pem', expected none without kafka.sec"),
+            ({"protocol": "ssl", "key_password": "a"}, "key_password: found a secret, expected none without kafka.sec"),
+            ({"protocol": "sasl_ssl", "username": "u"}, "mechanism: found null, expected PLAIN, SCRAM-SHA-256 or"),
+            ({"protocol": "sasl_ssl", "mechanism": "PLAIN"}, "username: found null, expected the user to log in as"),
+        ],
+    )
+    def test_what_does_not_go_together_is_one_line(self, values: dict[str, str], problem: str) -> None:
+        overrides = {f"kafka.security.{key}": value for key, value in values.items()}
+        with pytest.raises(SettingsError) as caught:
+            load(None, {}, BROKER | overrides)
+        (found,) = caught.value.problems
+        assert f"kafka.security.{problem}" in found
+
+    def test_an_unknown_key_is_refused_with_the_nearest(self) -> None:
+        with pytest.raises(SettingsError, match=r"did you mean 'kafka\.security\.username'\?"):
+            load(None, {}, BROKER | {"kafka.security.user": "u"})
 
 
 class TestEffective:

@@ -276,3 +276,22 @@ async def test_a_port_that_the_daemon_chose_has_to_be_named(models: Called, monk
 
     assert code == 3
     assert "name the daemon by --url" in err
+
+
+@pytest.mark.usefixtures("environment")
+async def test_with_a_key_an_unsigned_model_is_named_and_neither_listed_nor_shown(
+    models: Called, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, environment: Path
+) -> None:
+    key = "0123456789abcdef" * 2
+    monkeypatch.setenv("STREAMER_MODELS__HMAC_KEY", key)
+    ModelStore(str(environment / "models"), 5, key.encode()).save("prices-0", OLD)
+
+    code, out, _ = await models("list", "--json")
+
+    assert code == 0
+    assert [each["id"] for each in json.loads(out)] == [OLD.id]
+    assert f"model {MIDDLE.id} of stream prices-0 in {environment}/models left out: manifest.sig" in caplog.text
+    assert (await models("show", OLD.id))[0] == 0
+    code, _, err = await models("show", MIDDLE.id)
+    assert (code, f"there is no model '{MIDDLE.id}'" in err) == (2, True)
+    assert key not in out + err + caplog.text

@@ -13,7 +13,6 @@ from streamer.core.outcome import Swap
 from streamer.errors import UsageError
 from streamer.frames import price_table
 from streamer.model.forecaster import LstmForecaster
-from streamer.model.store import ModelStore
 from streamer.service import fitting, wiring
 from streamer.settings import Settings
 
@@ -44,7 +43,7 @@ def backtest(
     known = settings if isinstance(settings, Settings) else load(None, {}, {**_NO_BROKER, **(settings or {})})
     prices = price_table(frame, known.feed.symbols, "the frame")
     options = Options(train_fraction=train_fraction, retrain_every=retrain_every, swap_after=swap_after)
-    record = None if models is None else Record(ModelStore(models, known.models.keep), stream or stream_name(known))
+    record = None if models is None else Record(wiring.model_store(known, models), stream or stream_name(known))
     run = prepare(prices, known, options, schedule=schedule, stream=stream, record=record)
     run.run()
     return Result(run)
@@ -85,7 +84,7 @@ def _learning(settings: Settings) -> Learning:
 
 
 def _schedule(url: str, stream: str, settings: Settings) -> Schedule:
-    store = ModelStore(url, settings.models.keep)
+    store = wiring.model_store(settings, url)
     swaps = [Swap(**swap) for swap in store.swaps(stream)]
     if not swaps:
         raise UsageError(f"no swap of stream {stream!r} is recorded in {url}: name another with --stream")

@@ -125,7 +125,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 def _record(arguments: argparse.Namespace, settings: "Settings") -> "Record":
     """FOLDER/models, without what an earlier backtest left there: its swaps would be taken for this one's."""
     from streamer.backtesting import Record, stream_name
-    from streamer.model.store import ModelStore
+    from streamer.service.wiring import model_store
 
     folder: Path = arguments.output / "models"
     try:
@@ -137,7 +137,7 @@ def _record(arguments: argparse.Namespace, settings: "Settings") -> "Record":
         (folder / _MARK).touch()
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return Record(ModelStore(str(folder), settings.models.keep), arguments.stream or stream_name(settings))
+    return Record(model_store(settings, str(folder)), arguments.stream or stream_name(settings))
 
 
 def _run(backtest: "Backtest") -> "Result":

@@ -80,6 +80,7 @@ def handle(arguments: argparse.Namespace) -> int:
 async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "PriceFile", survey: "Survey") -> None:
     from streamer.codec import format_time
     from streamer.feeding import Publisher, Route, shift_to, shifted
+    from streamer.service.access import Access
 
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -93,7 +94,8 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
     span = f"{format_time(survey.first + shift)} to {format_time(survey.last + shift)}"
     _say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
     began = time.monotonic()
-    async with Publisher(settings.kafka.bootstrap_servers, route, _ANSWER_SECONDS) as publisher:
+    access = Access(settings.kafka).options()
+    async with Publisher(settings.kafka.bootstrap_servers, route, _ANSWER_SECONDS, access) as publisher:
         try:
             with _progress(survey.rows) as progress:
                 ticks = shifted(file.ticks(arguments.limit), shift)

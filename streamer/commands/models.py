@@ -64,9 +64,9 @@ def _settings(arguments: argparse.Namespace) -> "Settings":
 
 
 def _store(settings: "Settings") -> "ModelStore":
-    from streamer.model.store import ModelStore
+    from streamer.service.wiring import model_store
 
-    return ModelStore(settings.models.url, settings.models.keep)
+    return model_store(settings)
 
 
 def _client(arguments: argparse.Namespace, settings: "Settings") -> "DaemonClient":

@@ -72,6 +72,7 @@ def handle(arguments: argparse.Namespace) -> int:
 async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     from aiokafka import AIOKafkaConsumer
 
+    from streamer.service.access import Access
     from streamer.service.broker import stop_consumer
 
     stop = asyncio.Event()
@@ -82,7 +83,7 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
         return
     consumer = AIOKafkaConsumer(
         topic,
-        bootstrap_servers=settings.kafka.bootstrap_servers,
+        **Access(settings.kafka).options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset=arguments.start,

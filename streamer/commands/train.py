@@ -109,7 +109,8 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
     from streamer.model.fit import fit
     from streamer.service import wiring
 
-    champion = artifact.read(arguments.champion) if arguments.champion else None
+    key = settings.models.signing_key
+    champion = artifact.read(arguments.champion, key) if arguments.champion else None
     with _progress(shown=sys.stderr.isatty() and not arguments.json) as progress:
         return fit(
             history,
@@ -120,6 +121,7 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
             arguments.output,
             progress,
             arguments.threads,
+            key,
         )
 
 

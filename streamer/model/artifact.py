@@ -1,7 +1,7 @@
 """A model on disk: data, not code.
 
 A folder with `model.tflite` (one step of the network), `weights.npz` (for a warm start), `state.npz` (state
-after the last row of its history) and `manifest.json`. Hashes detect damage, not forgery.
+after the last row of its history) and `manifest.json`. Hashes detect damage, not forgery: `manifest.sig` does.
 """
 
 import importlib.metadata
@@ -18,6 +18,7 @@ from streamer.errors import ArtifactError
 from streamer.model import arrays
 from streamer.model.arrays import Array
 from streamer.model.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, model_id
+from streamer.model.signature import MAX_SIGNATURE_BYTES, SIGNATURE, sign, verify
 
 MODEL, WEIGHTS, STATE, MANIFEST = "model.tflite", "weights.npz", "state.npz", "manifest.json"
 FILES = (MODEL, WEIGHTS, STATE)
@@ -59,19 +60,26 @@ class Artifact:
         """Name in the store and in forecasts."""
         return self.manifest.id
 
-    def contents(self) -> dict[str, bytes]:
-        """Bytes by file name, the manifest last."""
+    def contents(self, key: bytes | None = None) -> dict[str, bytes]:
+        """Bytes by file name, the manifest last, and its signature before it where there is a key."""
+        manifest = self.manifest.to_bytes()
         return {
             MODEL: self.model,
             WEIGHTS: arrays.pack(self.weights),
             STATE: arrays.pack(self.state),
-            MANIFEST: self.manifest.to_bytes(),
+            **({} if key is None else {SIGNATURE: sign(manifest, key)}),
+            MANIFEST: manifest,
         }
 
 
-def parse(contents: Mapping[str, bytes], where: str) -> Artifact:
-    """Check the bytes by file name and read them; `where` names their place in the ArtifactError raised."""
+def parse(contents: Mapping[str, bytes], where: str, key: bytes | None = None) -> Artifact:
+    """Check the bytes by file name and read them; `where` names their place in the ArtifactError raised.
+
+    key: with one, the signature is checked before anything is read.
+    """
     try:
+        if key is not None and MANIFEST in contents:
+            verify(contents[MANIFEST], contents.get(SIGNATURE), key)
         return _parse(contents)
     except ArtifactError as error:
         raise ArtifactError(f"{where}: {error}") from error
@@ -115,13 +123,13 @@ def check_id(value: str) -> str:
 
 def limit(name: str) -> int:
     """Largest size in bytes of the file `name` of an artifact."""
-    return MAX_MANIFEST_BYTES if name == MANIFEST else MAX_FILE_BYTES
+    return {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: MAX_SIGNATURE_BYTES}.get(name, MAX_FILE_BYTES)
 
 
-def write(artifact: Artifact, folder: Path) -> None:
+def write(artifact: Artifact, folder: Path, key: bytes | None = None) -> None:
     """Write all files to a temporary folder and rename it to `folder`; raises ArtifactError.
 
-    A folder that is there already is replaced.
+    A folder that is there already is replaced. key: signs the model.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +137,7 @@ def write(artifact: Artifact, folder: Path) -> None:
     except OSError as error:
         raise ArtifactError(f"cannot write a model to {folder}: {error.strerror}") from error
     try:
-        for name, data in artifact.contents().items():
+        for name, data in artifact.contents(key).items():
             (temporary / name).write_bytes(data)
         if folder.exists():
             os.rename(folder, temporary / "replaced")  # noqa: PTH104 -- a folder cannot be renamed over another
@@ -140,10 +148,13 @@ def write(artifact: Artifact, folder: Path) -> None:
         raise ArtifactError(f"cannot write a model to {folder}: {error.strerror}") from error
 
 
-def read(folder: Path) -> Artifact:
-    """Read and verify the model in `folder`; raises ArtifactError naming the file and what to do."""
+def read(folder: Path, key: bytes | None = None) -> Artifact:
+    """Read and verify the model in `folder`; raises ArtifactError naming the file and what to do.
+
+    key: with one, a model that it did not sign is refused.
+    """
     contents = {}
-    for name in (*FILES, MANIFEST):
+    for name in (*FILES, SIGNATURE, MANIFEST):
         path = folder / name
         try:
             if path.stat().st_size > limit(name):
@@ -153,7 +164,7 @@ def read(folder: Path) -> Artifact:
             continue
         except OSError as error:
             raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    return parse(contents, str(folder))
+    return parse(contents, str(folder), key)
 
 
 def environment() -> dict[str, str]:

@@ -43,10 +43,11 @@ def fit(
     out: Path,
     progress: Progress | None = None,
     threads: int = 1,
+    key: bytes | None = None,
 ) -> FitResult:
     """Train a challenger on the history, judge it against `incumbent`, and write it to the folder `out`.
 
-    It is written when rejected too, with the gate's figures; whoever asked decides what to store. Raises
+    It is written when rejected too, with the gate's figures; whoever asked decides what to store. key: signs it. Raises
     TrainingError (too little data, a loss that is no number) or ArtifactError (foreign incumbent, full disk).
     """
     clock = _Clock()
@@ -61,7 +62,7 @@ def fit(
     state = job.final_state(made.forecaster, report)
     clock.lap("replay")
     built = Artifact.build(replace(job.manifest, gate=report.figures()), made.model, made.weights, state)
-    artifact.write(built, out)
+    artifact.write(built, out, key)
     return FitResult(built.id, report.promoted, report, clock.seconds)
 
 

@@ -19,6 +19,7 @@ from streamer.errors import ArtifactError, ConfigError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import MANIFEST, Artifact
 from streamer.model.manifest import Manifest
+from streamer.model.signature import SIGNATURE, verify
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,11 @@ class ModelStore:
     on I/O and may come from several threads. Each raises ArtifactError, naming the url, if storage refuses.
     """
 
-    def __init__(self, url: str, keep: int) -> None:
-        """Open the store at `url` (a path, or `s3://...`); `keep`: newest models that `prune` leaves. ConfigError."""
+    def __init__(self, url: str, keep: int, key: bytes | None = None) -> None:
+        """Open the store at `url` (a path, or `s3://...`); ConfigError.
+
+        keep: newest models that `prune` leaves. key: signs what is saved; what it did not sign is no model then.
+        """
         if keep < 1:
             raise ValueError(f"keep must be positive, got {keep}")
         self.url = url
@@ -45,6 +49,7 @@ class ModelStore:
         except (ValueError, ImportError) as error:
             raise ConfigError(f"models.url {url}: {error}") from error
         self._root = str(root).rstrip("/")
+        self._key = key
         self._cache: OrderedDict[tuple[str, str], Artifact] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,22 +58,26 @@ class ModelStore:
         folder = self._model(stream, artifact.id)
         with self._storage("write"):
             self._fs.makedirs(folder, exist_ok=True)
-            # A manifest that is already there must not vouch for files that are being replaced.
+            # What is already there must not vouch for files that are being replaced.
             self._remove(f"{folder}/{MANIFEST}")
-            for name, data in artifact.contents().items():
+            self._remove(f"{folder}/{SIGNATURE}")
+            for name, data in artifact.contents(self._key).items():
                 self._put(f"{folder}/{name}", data)
         self._remember(stream, artifact)
 
     def load(self, stream: str, model_id: str) -> Artifact:
-        """Fetch and verify a model; raises ArtifactError where it is missing or damaged."""
+        """Fetch and verify a model; raises ArtifactError where it is missing, damaged, another, or not signed."""
         folder = self._model(stream, model_id)
         with self._lock:
             if (stream, model_id) in self._cache:
                 self._cache.move_to_end((stream, model_id))
                 return self._cache[stream, model_id]
-        names = (*artifacts.FILES, MANIFEST)
+        names = (*artifacts.FILES, SIGNATURE, MANIFEST)
         contents = {name: data for name in names if (data := self._get(f"{folder}/{name}")) is not None}
-        artifact = artifacts.parse(contents, f"{self.url}/{quote_name(stream)}/{model_id}")
+        where = f"{self.url}/{quote_name(stream)}/{model_id}"
+        artifact = artifacts.parse(contents, where, self._key)
+        if artifact.id != model_id:
+            raise ArtifactError(f"{where} holds the model {artifact.id}: train or fetch it anew")
         self._remember(stream, artifact)
         return artifact
 
@@ -78,12 +87,17 @@ class ModelStore:
         return sorted(name for folder in folders if quote_name(name := unquote(folder)) == folder)
 
     def list(self, stream: str) -> Sequence[Manifest]:
-        """Manifests of the stream's models, newest first; one that cannot be read is logged and left out."""
+        """Manifests of the stream's models, newest first; one that cannot be read, or is not signed, is left out.
+
+        The log names it.
+        """
         found = []
         for folder in self._names(self._stream(stream)):
             if folder == _SWAPS or (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
                 continue
             try:
+                if self._key is not None:
+                    verify(data, self._get(f"{self._stream(stream)}/{folder}/{SIGNATURE}"), self._key)
                 found.append(Manifest.from_bytes(data))
             except ArtifactError as error:
                 _log.warning("model %s of stream %s in %s left out: %s", folder, stream, self.url, error)

@@ -15,6 +15,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyE
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError
+from streamer.service.access import Access
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, SMALLEST_DEAD_LETTER
 from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
 from streamer.settings.kafka import Kafka
@@ -35,28 +36,39 @@ _STATE_CONFIGS = _OUTPUT_CONFIGS | {
 
 
 class Broker:
-    """The way to one Kafka cluster. `input_span`: ms of event time that a full history reaches back."""
+    """The way to one Kafka cluster. `input_span`: ms of event time that a full history reaches back.
+
+    Raises ConfigError where a certificate or the password is missing or of no use.
+    """
 
     def __init__(self, settings: Kafka, input_span: int) -> None:
         self.settings = settings
         self._input_span = input_span
+        self._access = Access(settings)
         self._admin: AIOKafkaAdminClient | None = None
         self._largest: dict[str, int] = {}
 
     def _connection(self) -> dict[str, Any]:
-        return {"bootstrap_servers": self.settings.bootstrap_servers, "client_id": self.settings.group_id}
+        return {**self._access.options(), "client_id": self.settings.group_id}
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
     async def connect(self, stop: asyncio.Event) -> None:
-        """Wait for the broker, at most `kafka.startup_timeout`, or until `stop`. BrokerError names it."""
+        """Wait for the broker, at most `kafka.startup_timeout`, or until `stop`.
+
+        BrokerError names it. ConfigError, at once, where it refuses us: that no wait would mend.
+        """
         deadline = time.monotonic() + self.settings.startup_timeout
         delay = 0.2
         while not stop.is_set():
             admin = AIOKafkaAdminClient(**self._connection())
             try:
+                await self._access.check()
                 await admin.start()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except ConfigError:
+                await admin.close()
+                raise
+            except (BrokerError, KafkaError, OSError, TimeoutError) as error:
                 await admin.close()
                 if time.monotonic() + delay > deadline:
                     raise BrokerError(
@@ -69,6 +81,10 @@ class Broker:
             else:
                 self._admin = admin
                 return
+
+    async def refusal(self) -> str | None:
+        """Why the broker refuses us while we run; None where it does not, or is away."""
+        return await self._access.refusal()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -55,7 +55,7 @@ class Daemon:
         self._stop = stop
         self.metrics = Metrics(registry or CollectorRegistry())
         self.health = Health(_STALL_SECONDS)
-        self._store = ModelStore(schedule or settings.models.url, settings.models.keep)
+        self._store = wiring.model_store(settings, schedule)
         self._scheduled = schedule is not None
         self._broker = Broker(settings.kafka, settings.feed.step_ms * settings.retrain.history)
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)

@@ -18,7 +18,7 @@ from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
-from streamer.settings import Settings
+from streamer.settings import Security, Settings
 
 FOLDER = "streamer-train-"
 """Prefix of the folders that trainings work in."""
@@ -28,9 +28,16 @@ _TAIL_LINES = 20  # of the trainer's stderr, for the log: the end says what went
 
 
 def configuration(settings: Settings) -> str:
-    """The effective settings for the child, as YAML without secrets."""
-    public = settings.model_copy(update={"http": settings.http.model_copy(update={"token": None, "token_file": None})})
-    return public.effective()
+    """The effective settings for the child, as YAML without secrets, nor where they are: it meets no broker.
+
+    It signs nothing either: the champion that it is given has been checked, and its model is signed when it is stored.
+    """
+    public = {
+        "kafka": settings.kafka.model_copy(update={"security": Security()}),
+        "models": settings.models.model_copy(update={"hmac_key": None, "hmac_key_file": None}),
+        "http": settings.http.model_copy(update={"token": None, "token_file": None}),
+    }
+    return settings.model_copy(update=public).effective()
 
 
 def command(folder: Path, config: str, history: TrainingSet, champion: Artifact | None) -> list[str]:

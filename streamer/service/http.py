@@ -44,6 +44,9 @@ KEEP_ALIVE: Final = 75.0
 BODY_TIMEOUT: Final = 10.0
 """Seconds that a client has to send its body."""
 
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds that a client has to read an answer, which stays in memory until then."""
+
 _COMPRESS_IN_THREAD: Final = 16 * 1024  # bytes; more would hold the event loop for longer than a tick takes
 
 _HEADERS: Final = {
@@ -131,7 +134,7 @@ class HttpServer:
         self._listener = self._runner = None
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[_errors_as_json], client_max_size=MAX_BODY)
+        app = web.Application(middlewares=[_in_time, _errors_as_json], client_max_size=MAX_BODY)
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._show_metrics)
@@ -270,6 +273,20 @@ def _shown(view: View) -> Handler:
         return web.json_response(dict(view()))
 
     return cast(Handler, handle)
+
+
+@web.middleware
+async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send the answer here, where it can be given up: aiohttp would wait for ever for a client that does not read."""
+    response = await handler(request)
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
 @web.middleware

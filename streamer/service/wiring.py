@@ -3,6 +3,7 @@
 from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
+from streamer.model.store import ModelStore
 from streamer.service.partition import PartitionSettings
 from streamer.settings import Settings
 
@@ -52,6 +53,12 @@ def _expire(settings: Settings) -> int:
     """Ms without a tick after which a stream is dropped: of daily prices, 30 days are a gap to be stepped over."""
     expire, feed = settings.streams.expire_ms, settings.feed
     return max(expire, (feed.max_gap + 1) * feed.step_ms) if expire else 0
+
+
+def model_store(settings: Settings, url: str | None = None) -> ModelStore:
+    """The model store that the settings name, or the one at `url`, under the same key."""
+    models = settings.models
+    return ModelStore(models.url if url is None else url, models.keep, models.signing_key)
 
 
 def network_spec(settings: Settings) -> NetworkSpec:

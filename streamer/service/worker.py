@@ -114,7 +114,8 @@ class PartitionWorker:
                 self._observer.progress()  # a broker that is away is no reason to restart this process
                 delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
                 attempt += 1
-                log.warning("partition begins anew", partition=str(self), error=str(error), in_seconds=delay)
+                reason = await self._broker.refusal() or str(error)
+                log.warning("partition begins anew", partition=str(self), error=reason, in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
                 self.partition = self._new_partition()
                 await asyncio.sleep(delay)

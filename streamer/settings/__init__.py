@@ -22,6 +22,7 @@ from streamer.settings.root import (
     State,
     Streams,
 )
+from streamer.settings.security import Security
 
 __all__ = [
     "Daemon",
@@ -38,6 +39,7 @@ __all__ = [
     "Network",
     "Retrain",
     "Scoring",
+    "Security",
     "Settings",
     "State",
     "Streams",

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from streamer.settings.security import Security
 from streamer.settings.types import (
     DAY,
     DURATION,
@@ -40,6 +41,7 @@ class Kafka(Section):
     """The broker, the topics, and how messages are taken and given."""
 
     bootstrap_servers: Servers = Field(description="Brokers to ask first, host:port; several with commas or as a list.")
+    security: Security = Field(default_factory=Security, description="TLS and SASL.")
     group_id: Text = Field(
         default="streamer",
         max_length=249,

@@ -1,10 +1,10 @@
 """The keys of the settings, as data: which there are, what each takes, and how each is written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from streamer.settings.root import Settings
@@ -38,6 +38,14 @@ def secret_paths() -> Iterator[tuple[str, ...]]:
     return (path for path in paths() if SecretStr in types_at(path))
 
 
+def secret_parser(where: KeyPath) -> Callable[..., SecretStr]:
+    """What makes the secret at `where` of a text, or raises PydanticCustomError."""
+    (annotated,) = (member for member in _members(where) if _bare(member) is SecretStr)
+    parser: Callable[..., SecretStr]
+    (parser,) = (item.func for item in get_args(annotated)[1:] if isinstance(item, BeforeValidator))
+    return parser
+
+
 def find(where: KeyPath) -> FieldInfo | None:
     """The key at `where`, None for an unknown one."""
     section: type[Section] | None = Settings
@@ -50,13 +58,20 @@ def find(where: KeyPath) -> FieldInfo | None:
 
 def types_at(where: KeyPath) -> set[Any]:
     """The types that the key at `where` takes, `NoneType` where it may be null; none for an unknown key."""
+    return {_bare(member) for member in _members(where)}
+
+
+def _members(where: KeyPath) -> tuple[Any, ...]:
+    """The alternatives in the type of the key at `where`."""
     info = find(where)
     if info is None:
-        return set()
+        return ()
     is_union = get_origin(info.annotation) in (Union, UnionType)
-    members = get_args(info.annotation) if is_union else (info.annotation,)
-    bare = (get_args(member)[0] if get_origin(member) is Annotated else member for member in members)
-    return set(bare)
+    return get_args(info.annotation) if is_union else (info.annotation,)
+
+
+def _bare(member: Any) -> Any:
+    return get_args(member)[0] if get_origin(member) is Annotated else member
 
 
 def _section_of(info: FieldInfo) -> type[Section] | None:

@@ -1,10 +1,9 @@
 """The sections of the settings, and `Settings`, which holds them all."""
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
@@ -13,8 +12,10 @@ from streamer.settings.types import (
     DAY,
     DURATION,
     Bytes,
+    File,
     Seconds,
     Section,
+    SigningKey,
     Switch,
     Symbols,
     Text,
@@ -195,6 +196,16 @@ class Models(Section):
 
     url: Text = Field(default="models", description="Folder or fsspec URL.")
     keep: int = Field(default=5, ge=1, le=10_000, description="Newest models kept per stream, besides those in use.")
+    hmac_key: SigningKey | None = Field(
+        default=None,
+        description="Key that signs the models; with it, an unsigned one is refused unread. Never in the file.",
+    )
+    hmac_key_file: File | None = Field(default=None, strict=False, description="File that holds hmac_key.")
+
+    @property
+    def signing_key(self) -> bytes | None:
+        """`hmac_key` as it goes into the HMAC; None where models are not signed."""
+        return None if self.hmac_key is None else self.hmac_key.get_secret_value().encode()
 
 
 class Scoring(Section):
@@ -254,7 +265,7 @@ class Http(Section):
         default=None,
         description="Bearer token of the POST requests, which are off without. Never in the file.",
     )
-    token_file: Annotated[Path, PlainSerializer(str)] | None = Field(
+    token_file: File | None = Field(
         default=None,
         strict=False,
         description="File that holds the token; relative to the working directory.",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
@@ -35,6 +36,7 @@ DAY = 86400.0
 
 _LARGEST = 2**53  # of which seconds and bytes are still exact as floats
 _LONGEST_QUANTITY = 40
+_LEAST_SIGNING_KEY = 32
 _HOST_PORT = "host:port; several with commas or as a list"
 
 
@@ -181,6 +183,24 @@ def _switch(value: object) -> object:
 Switch = Annotated[bool, BeforeValidator(_switch)]
 """True or false, also as on or off, which is text in YAML 1.2."""
 
+
+def parse_password(value: object) -> SecretStr:
+    """A password, which may begin or end with blanks, without the newline that files end with."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    text = text.removesuffix("\n").removesuffix("\r") if isinstance(text, str) else ""
+    if not text or not text.isprintable():
+        raise expected("a password: printable text on one line")
+    return SecretStr(text)
+
+
+def parse_signing_key(value: object) -> SecretStr:
+    """A key of HMAC-SHA256: one that is shorter than the hash weakens it (RFC 2104, section 3)."""
+    token = parse_token(value)
+    if len(token.get_secret_value()) < _LEAST_SIGNING_KEY:
+        raise expected(f"a key of at least {_LEAST_SIGNING_KEY} characters, as `openssl rand -hex 32` makes")
+    return token
+
+
 Seconds = Annotated[float, DURATION, BeforeValidator(DURATION.parse), PlainSerializer(DURATION.render)]
 Bytes = Annotated[int, SIZE, BeforeValidator(SIZE.parse), PlainSerializer(SIZE.render)]
 Text = Annotated[str, AfterValidator(_text)]
@@ -193,4 +213,7 @@ Start = Annotated[
     PlainValidator(_start),
     PlainSerializer(lambda start: start if isinstance(start, str) else start.isoformat()),
 ]
+File = Annotated[Path, PlainSerializer(str)]
 Token = Annotated[SecretStr, BeforeValidator(parse_token), PlainSerializer(lambda _: MASK)]
+Password = Annotated[SecretStr, BeforeValidator(parse_password), PlainSerializer(lambda _: MASK)]
+SigningKey = Annotated[SecretStr, BeforeValidator(parse_signing_key), PlainSerializer(lambda _: MASK)]

@@ -131,6 +131,17 @@ class TestWithTrainings:
         assert summary["swaps"] == done.summary["swaps"]
         assert summary["symbols"] == done.summary["symbols"]
 
+    def test_a_schedule_of_unsigned_models_is_refused_where_there_is_a_key(
+        self, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("STREAMER_MODELS__HMAC_KEY", "k" * 32)
+        models = done.folder / "out" / "models"
+        code, out, err = called(
+            str(done.data), "-o", str(done.folder / "no"), "-c", str(done.config), *OPTIONS, "--schedule", str(models)
+        )
+        assert (code, out) == (1, "")
+        assert "manifest.sig is missing, and models.hmac_key is set" in err.splitlines()[-1]
+
     def test_the_daemon_publishes_the_same_on_that_schedule_bit_for_bit(self, done: Done) -> None:
         store = ModelStore(str(done.folder / "out" / "models"), 5)
         schedule = [Swap(**swap) for swap in store.swaps("prices-0")]

@@ -2,6 +2,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -362,6 +363,52 @@ async def test_a_connection_that_never_sends_its_headers_is_closed(
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_connection_whose_headers_trickle_is_closed_all_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte is a sign of life, and no reason to wait for the next."""
+    monkeypatch.setattr(http, "KEEP_ALIVE", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(await start()))
+    writer.write(b"GET / HTTP/1.1\r\nX-Long: ")
+
+    async def trickle() -> None:
+        while not reader.at_eof():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    trickling = asyncio.create_task(trickle())
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    trickling.cancel()
+    writer.transport.abort()
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(
+    metrics: Metrics, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ANSWER_TIMEOUT", 1.0)
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 1)
+    beyond_all_buffers = "x" * 2**25
+    server = HttpServer("127.0.0.1", 0, metrics, health, views={"much": lambda: {"x": beyond_all_buffers}})
+    port = await server.start()
+    with socket.create_connection(("127.0.0.1", port)) as unread:
+        unread.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client:
+
+            async def has_room() -> bool:
+                with suppress(aiohttp.ClientConnectionError):
+                    async with client.get(f"http://127.0.0.1:{port}/livez") as response:
+                        return response.status == 200
+                return False
+
+            async def is_full() -> bool:
+                return not await has_room()
+
+            await eventually(is_full)
+            await eventually(has_room)
+    await server.stop(1)
 
 
 async def test_a_header_beyond_the_limit_is_refused(url: str, client: aiohttp.ClientSession) -> None:
