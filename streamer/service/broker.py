@@ -99,6 +99,15 @@ class Broker:
             raise RuntimeError("connect() comes first")
         return self._admin
 
+    async def answers(self) -> bool:
+        """Whether the broker is there."""
+        try:
+            async with asyncio.timeout(self.settings.transaction_timeout):
+                await self.admin.list_topics()
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        return True
+
     # --- clients --------------------------------------------------------------------------------------------------
 
     def group_consumer(self, listener: ConsumerRebalanceListener) -> AIOKafkaConsumer:

@@ -16,12 +16,13 @@ from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
-from streamer.service import fitting, wiring
+from streamer.service import fitting, joining, wiring
 from streamer.service.broker import Broker, stop_consumer
 from streamer.service.events import Events
 from streamer.service.group import Group
 from streamer.service.health import Health, watch_loop_lag
 from streamer.service.http import HttpServer
+from streamer.service.joining import StuckJoinError
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
@@ -33,6 +34,7 @@ from streamer.settings import Settings
 log = structlog.get_logger(__name__)
 
 _STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
+_STUCK_SECONDS, _STUCK_SESSIONS = 120.0, 5.0  # a rebalance waits a session for each member that is slow
 _IDLE_SECONDS = 1.0
 _REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
@@ -98,9 +100,15 @@ class Daemon:
 
     async def _serve(self) -> None:
         """One membership after the other: a member that was fenced rejoins, it never goes on on its own belief."""
+        stuck = False
         while not self._stop.is_set():
             try:
                 await self._membership()
+            except StuckJoinError as error:
+                if stuck and not (self._group and self._group.was_joined):
+                    raise
+                stuck = True
+                log.warning("joining the group anew", reason=str(error))
             except FencedError as error:
                 if self._takeovers.are_endless(time.monotonic()):
                     raise ConfigError(
@@ -126,7 +134,9 @@ class Daemon:
 
     async def _until_stopped(self, group: Group) -> None:
         """Return when asked to stop; raise what a worker or a background task raised."""
-        waits = [asyncio.create_task(event.wait()) for event in (self._stop, group.failed)]
+        limit = max(_STUCK_SECONDS, _STUCK_SESSIONS * self._settings.kafka.session_timeout)
+        watching = asyncio.create_task(joining.watch(lambda: group.is_joining, self._broker.answers, limit))
+        waits = [watching, *(asyncio.create_task(event.wait()) for event in (self._stop, group.failed))]
         try:
             await asyncio.wait([*waits, *self._background], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -134,7 +144,7 @@ class Daemon:
                 wait.cancel()
         if group.failure is not None:
             raise group.failure
-        for task in self._background:
+        for task in (watching, *self._background):
             if task.done():
                 task.result()
 

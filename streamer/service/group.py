@@ -22,7 +22,8 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
 
     aiokafka logs and swallows what a listener raises, so this one raises nothing: a worker that fails sets `failed`,
     which the daemon waits for. revoke_timeout: seconds for the workers to commit their last batch; one that is slower
-    is cancelled, and its open transaction is aborted by the next owner's producer.
+    is cancelled, and its open transaction is aborted by the next owner's producer. is_joining: it has no assignment,
+    not even of nothing, at the moment. was_joined: it has had one.
     """
 
     def __init__(self, new_worker: NewWorker, events: Events, revoke_timeout: float) -> None:
@@ -34,6 +35,8 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self._revoke_timeout = revoke_timeout
         self._running: dict[PartitionWorker, asyncio.Task[None]] = {}
         self._leaving = False
+        self.is_joining = True
+        self.was_joined = False
 
     @property
     def workers(self) -> tuple[PartitionWorker, ...]:
@@ -44,6 +47,7 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         """Start a worker for each, unless the group is being left: a rebalance that is under way ends before that."""
         if self._leaving:
             return
+        self.is_joining, self.was_joined = False, True
         self._events.joined(len(list(assigned)))
         log.info("partitions assigned", partitions=sorted(f"{tp.topic}-{tp.partition}" for tp in assigned))
         for tp in assigned:
@@ -55,6 +59,8 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """End the workers of all of them; assignment is eager, so it is always all."""
+        self.is_joining = True
+        self._events.left()
         await self.stop_workers()
 
     async def leave(self) -> None:

@@ -81,3 +81,14 @@ async def test_an_assignment_that_arrives_while_the_group_is_being_left_starts_n
     await group.leave()
     await group.on_partitions_assigned([TP])
     assert not group.workers
+
+
+async def test_a_member_is_joining_until_it_is_assigned_something_or_nothing_and_after_each_revocation() -> None:
+    group = group_of(forever)
+    seen = [(group.is_joining, group.was_joined)]
+    for assigned in ([], [TP]):
+        await group.on_partitions_assigned(assigned)
+        seen.append((group.is_joining, group.was_joined))
+        await group.on_partitions_revoked(assigned)
+        seen.append((group.is_joining, group.was_joined))
+    assert seen == [(True, False), (False, True), (True, True), (False, True), (True, True)]

@@ -1,0 +1,56 @@
+"""A rejoin that never ends is noticed; one that waits for its broker is left alone."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from streamer.service.joining import StuckJoinError, watch
+
+LIMIT = 0.1
+
+
+class Broker:
+    """Answers as it is told, and counts how often it was asked."""
+
+    def __init__(self, answer: Callable[[int], bool]) -> None:
+        self.asked = 0
+        self._answer = answer
+
+    async def answers(self) -> bool:
+        self.asked += 1
+        return self._answer(self.asked)
+
+
+async def test_a_group_that_assigns_nothing_while_the_broker_answers_is_an_error() -> None:
+    with pytest.raises(StuckJoinError, match=r"assigned nothing for 0\.1 s"):
+        await watch(lambda: True, Broker(lambda _: True).answers, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("joining", "answer"),
+    [(True, lambda _: False), (True, lambda asked: asked % 5 != 0)],
+    ids=["the broker is away", "the broker comes and goes"],
+)
+async def test_a_broker_that_is_away_is_waited_for(joining: bool, answer: Callable[[int], bool]) -> None:
+    broker = Broker(answer)
+    watching = asyncio.create_task(watch(lambda: joining, broker.answers, LIMIT))
+    while broker.asked < 50:
+        assert not watching.done()
+        await asyncio.sleep(0)
+    watching.cancel()
+
+
+async def test_a_member_with_an_assignment_is_not_watched() -> None:
+    looks = 0
+
+    def is_joining() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    watching = asyncio.create_task(watch(is_joining, Broker(lambda _: True).answers, LIMIT))
+    while looks < 50:
+        assert not watching.done()
+        await asyncio.sleep(0)
+    watching.cancel()
