@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from streamer.service import restore
 from streamer.service.metrics import Metrics
 from streamer.service.partition import Batch, Partition, PartitionSettings
 from streamer.service.records import OutputRecord
+from streamer.service.sink import Offset
 from streamer.service.telemetry import Telemetry
 
 TP = TopicPartition("prices", 0)
@@ -97,21 +98,26 @@ class Log:
             yield self.records[at : min(at + 4, end)]
 
 
-class Sink:
+class FirstCommit:
     """Takes the first commit of a group."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def commit(self, records: list[OutputRecord], offset: tuple[TopicPartition, OffsetAndMetadata]) -> None:
+    async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
+        assert offset is not None
         self._log.offset = offset[1]
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 def restored(log: Log, found: PartitionSettings) -> Partition:
     """What a new owner makes of `log`."""
     new, consumer = partition(found), SimpleNamespace(seek=lambda tp, offset: None)
     broker: Any = log
-    asyncio.run(restore.restore(broker, consumer, Sink(log), TP, new, lambda: None))
+    asyncio.run(restore.restore(broker, consumer, FirstCommit(log), TP, new, lambda: None))
     return new
 
 
