@@ -41,12 +41,12 @@ async def test_a_stream_idle_for_so_long_is_dropped_with_a_tombstone_and_begins_
 
         await service.kill()
         service.start()
-        await service.ready()
-        await service.caught_up(32)
-        assert await streams(service) == {"alive"}
+        await feed.send(days_ago(15, b"alive", range(24, 25)))
+        await eventually(lambda: shows(service, "alive", window_fill=1.0), interval=0.2, timeout=30)
+        assert await gone(service, "old")
 
-        await feed.send(days_ago(14, b"old", range(24, 27)))
-        await service.caught_up(35)
+        await feed.send(days_ago(14, b"old", range(25, 28)))
+        await service.caught_up(36)
         await eventually(lambda: shows(service, "old", window_fill=3 / 20), interval=0.2)
         assert await newest_snapshot(service, b"old")
         assert sorted((await service.published()).forecast_values()) == feed.sent

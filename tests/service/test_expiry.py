@@ -60,7 +60,9 @@ class Log:
     offset: OffsetAndMetadata | None = None
     published: dict[int, list[OutputRecord]] = field(default_factory=dict)
     settings: Any = field(
-        default_factory=lambda: SimpleNamespace(start="earliest", topics=SimpleNamespace(state="state"))
+        default_factory=lambda: SimpleNamespace(
+            start="earliest", delivery="exactly_once", topics=SimpleNamespace(state="state")
+        )
     )
 
     def commit(self, partition: Partition, batch: Batch) -> None:
@@ -90,7 +92,7 @@ class Log:
     async def warm_offset(self, tp: TopicPartition, before: int) -> int:
         return 0
 
-    async def snapshots(self, number: int) -> dict[str, bytes]:
+    async def snapshots(self, number: int, up_to: int | None = None) -> dict[str, bytes]:
         return dict(self.state)
 
     async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[list[ConsumerRecord]]:
