@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, decode, encode_forecast, format_time, parse_time
@@ -15,7 +16,7 @@ from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.outcome import Forecast
 from streamer.core.tick import Tick
 from streamer.errors import ConfigError, DecodeError
-from streamer.settings import Settings
+from streamer.settings import Settings, keys
 
 LIMITS = DecodeLimits(message_bytes=4096, symbols=5, symbol_length=10)
 TOKENS = (
@@ -98,10 +99,19 @@ def config(data: bytes) -> None:
         assert "\n" not in said, said
         assert len(said) <= _ERROR, said
         return
-    secret = settings.http.token
     shown = settings.effective()
-    again = _loaded(shown.encode(), {} if secret is None else {"STREAMER_HTTP__TOKEN": secret.get_secret_value()})
-    assert again == settings, shown
+    assert _loaded(shown.encode(), _secrets(settings)) == settings, shown
+
+
+def _secrets(settings: Settings) -> dict[str, str]:
+    """The variables that give the secrets, which are not shown; one that a file holds is read again."""
+    variables = {}
+    for path in keys.secret_paths():
+        section = reduce(getattr, path[:-1], settings)
+        secret = getattr(section, path[-1])
+        if secret is not None and getattr(section, f"{path[-1]}_file") is None:
+            variables[f"STREAMER_{'__'.join(path)}"] = secret.get_secret_value()
+    return variables
 
 
 def _loaded(text: bytes, environ: dict[str, str]) -> Settings:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from streamer.service import restore
 from streamer.service.metrics import Metrics
 from streamer.service.partition import Batch, Partition, PartitionSettings
 from streamer.service.records import OutputRecord
+from streamer.service.sink import Offset
 from streamer.service.telemetry import Telemetry
 
 TP = TopicPartition("prices", 0)
@@ -59,7 +60,9 @@ class Log:
     offset: OffsetAndMetadata | None = None
     published: dict[int, list[OutputRecord]] = field(default_factory=dict)
     settings: Any = field(
-        default_factory=lambda: SimpleNamespace(start="earliest", topics=SimpleNamespace(state="state"))
+        default_factory=lambda: SimpleNamespace(
+            start="earliest", delivery="exactly_once", topics=SimpleNamespace(state="state")
+        )
     )
 
     def commit(self, partition: Partition, batch: Batch) -> None:
@@ -89,7 +92,7 @@ class Log:
     async def warm_offset(self, tp: TopicPartition, before: int) -> int:
         return 0
 
-    async def snapshots(self, number: int) -> dict[str, bytes]:
+    async def snapshots(self, number: int, up_to: int | None = None) -> dict[str, bytes]:
         return dict(self.state)
 
     async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[list[ConsumerRecord]]:
@@ -97,21 +100,26 @@ class Log:
             yield self.records[at : min(at + 4, end)]
 
 
-class Sink:
+class FirstCommit:
     """Takes the first commit of a group."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def commit(self, records: list[OutputRecord], offset: tuple[TopicPartition, OffsetAndMetadata]) -> None:
+    async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
+        assert offset is not None
         self._log.offset = offset[1]
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 def restored(log: Log, found: PartitionSettings) -> Partition:
     """What a new owner makes of `log`."""
     new, consumer = partition(found), SimpleNamespace(seek=lambda tp, offset: None)
     broker: Any = log
-    asyncio.run(restore.restore(broker, consumer, Sink(log), TP, new, lambda: None))
+    asyncio.run(restore.restore(broker, consumer, FirstCommit(log), TP, new, lambda: None))
     return new
 
 

@@ -1,0 +1,95 @@
+"""What a dead letter carries."""
+
+from typing import Any
+
+from aiokafka import ConsumerRecord
+
+from streamer.codec import DecodeLimits
+from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.outcome import Rejected
+from streamer.core.tick import Tick
+from streamer.dead_letters import DETAIL, OFFSET, REASON, STACKTRACE, TIMESTAMP, DeadLetter
+from streamer.service.partition import Batch, Partition, PartitionSettings
+from streamer.service.records import SMALLEST_DEAD_LETTER, OutputRecord, dead_letter_record
+
+NASTY = Rejected("reason", "é" * 5000, "x" * 20_000)
+
+
+def source(
+    key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = (), topic: str = "prices"
+) -> ConsumerRecord:
+    return ConsumerRecord(topic, 3, 17, 1234, 0, key, value, None, 0, 0, headers)
+
+
+def read_back(letter: OutputRecord) -> DeadLetter:
+    """As `streamer dlq` reads it."""
+    return DeadLetter.of(source(letter.key, letter.value, letter.headers, topic=letter.topic))
+
+
+def total(letter: OutputRecord) -> int:
+    return len(letter.key or b"") + len(letter.value or b"") + sum(len(n) + len(v) for n, v in letter.headers)
+
+
+def test_the_headers_of_a_message_that_was_a_dead_letter_before_do_not_hide_ours() -> None:
+    first = dead_letter_record("letters", source(b"k", b"v", (("own", b"1"),)), Rejected("first", "one"))
+    again = dead_letter_record("letters", source(first.key, first.value, first.headers), Rejected("second", "two"))
+    letter = read_back(again)
+    assert (letter.reason, letter.detail, letter.source) == ("second", "two", "prices-3-17")
+    assert again.headers[: len(first.headers)] == first.headers
+    assert dict(again.headers)[TIMESTAMP] == b"1234"
+
+
+def test_the_largest_dead_letter_is_one_byte_over_which_it_is_cut() -> None:
+    message = source(b"k", b"v" * 5000, (("own", b"1"),))
+    whole = dead_letter_record("letters", message, Rejected("r", "d"))
+    assert whole.value == message.value
+    sizes = [
+        dead_letter_record("letters", message, Rejected("r", "d"), largest).value == message.value
+        for largest in range(total(whole), total(whole) + 400)
+    ]
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (False, True)
+
+
+def test_the_smallest_topic_that_is_allowed_has_room_for_any_dead_letter() -> None:
+    headers = tuple((f"{n}" * 100, b"x" * 1000) for n in range(9))
+    message = source(b"k" * 100_000, b"v" * 100_000, headers, topic="t" * 249)
+    letter = dead_letter_record("letters", message, NASTY, SMALLEST_DEAD_LETTER)
+    assert total(letter) < SMALLEST_DEAD_LETTER
+    assert letter.key
+    assert letter.value
+    assert read_back(letter).is_cut
+    assert read_back(letter).length == 100_000
+    assert STACKTRACE not in dict(letter.headers)
+
+
+def test_a_message_without_a_value_stays_one() -> None:
+    letter = dead_letter_record("letters", source(b"k", None), Rejected("empty", "no value"))
+    assert (letter.key, letter.value) == (b"k", None)
+    assert read_back(letter).length is None
+
+
+def test_headers_of_somebody_else_are_read_without_an_error() -> None:
+    hostile = ((OFFSET, b"9" * 5000), ("streamer.original.value.length", "٣".encode()), (REASON, b"\xff"))
+    letter = DeadLetter.of(source(b"\xff", b"value", hostile))
+    assert letter.as_json()["offset"] is None
+    assert letter.length == 5
+    assert letter.reason == "\\xff"
+
+
+def test_an_exception_that_nobody_expected_is_told_with_its_stack_trace(monkeypatch: Any) -> None:
+    def fails(self: ForecastEngine, tick: Tick) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(ForecastEngine, "process", fails)
+    settings = PartitionSettings(
+        EngineSettings(), DecodeLimits(100, 5, 5), 5, 50, 5, "forecasts", "letters", "state", "me"
+    )
+    batch = Batch(0)
+    Partition("prices", 3, settings, models=lambda stream, model: None).process(  # type: ignore[arg-type, return-value]
+        source(b"k", b'{"ts":1,"prices":{"A":1}}'), batch
+    )
+    (letter,) = batch.records
+    headers = dict(letter.headers)
+    assert (headers[REASON], headers[DETAIL]) == (b"error", b"RuntimeError: two lines")
+    assert b"in fails" in headers[STACKTRACE]
