@@ -12,7 +12,8 @@ COPY --from=builder /opt/streamer /opt/streamer
 RUN useradd --system --uid 10001 --user-group --no-create-home streamer \
     && install -d -o streamer -g streamer /var/lib/streamer
 
-# HOME and KERAS_HOME: Keras and TensorFlow write below them. With --read-only, add --tmpfs /tmp.
+# HOME and KERAS_HOME: Keras and TensorFlow write below them. Nothing else is written but the volume:
+# docker run --read-only --tmpfs /tmp ...
 # STREAMER_HTTP__HOST: a container's own 127.0.0.1 is reachable neither by its neighbours nor by published ports.
 ENV PATH=/opt/streamer/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

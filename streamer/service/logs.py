@@ -97,15 +97,15 @@ def _install(handler: _Handler, threshold: int) -> None:
     handler.setLevel(threshold)
     root.addHandler(handler)
     root.setLevel(threshold)
-    for name, demote in _DEMOTIONS.items():
-        logging.getLogger(name).addFilter(demote)
+    for name, each in _FILTERS.items():
+        logging.getLogger(name).addFilter(each)
 
 
 def _renderer(format: LogFormat, *, colours: bool) -> Processor:
     return _render_json if format == "json" else _TextRenderer(colours)
 
 
-# Noise of libraries
+# Noise and secrets of libraries
 
 
 class _Repeats(logging.Filter):
@@ -177,7 +177,14 @@ def _demote(is_noise: Callable[[logging.LogRecord], bool]) -> Callable[[logging.
     return demote
 
 
-_DEMOTIONS: Final = {
+def _is_no_login(record: logging.LogRecord) -> bool:
+    """Whether a request or an answer that aiokafka logs (with its bytes, when debugging) carries no password."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(type(each).__name__.startswith("SaslAuthenticate") for each in arguments)
+
+
+_FILTERS: Final = {
+    "aiokafka.conn": _is_no_login,
     "aiokafka.producer.sender": _demote(_is_harmless_retry),
     "aiohttp.server": _demote(_is_malformed_request),
     "asyncio": _demote(_is_left_by_aiokafka),

@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import pytest
 
+from streamer.service.access import Access
+from streamer.settings import Kafka
 from tests.e2e.feeding import Feed, Published, sawtooth
 from tests.e2e.harness import Service
 from tests.e2e.secured import (
@@ -120,6 +122,46 @@ async def test_a_certificate_of_our_own_opens_a_listener_that_asks_for_one(
     async with daemon:
         await eventually(lambda: _count(broker, daemon, 30), timeout=60, interval=0.5)
         assert PASSWORD_OF_KEY not in daemon.stderr()
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "PLAIN"])
+async def test_a_password_is_in_no_log_not_even_at_its_most_talkative(
+    broker: SecuredBroker, tmp_path: Path, mechanism: str
+) -> None:
+    """Each request is logged with its bytes then, and those of a login are the user and the password."""
+    daemon = service(tmp_path, broker.secure, login(broker, mechanism), f"prices-{uuid4().hex}")
+    daemon.settings["log"] = {"level": "debug", "format": "text"}
+    broker.make_topic(daemon.topic("prices"))
+    async with daemon:
+        await daemon.ready()
+        assert await daemon.terminate() == 0
+    said = daemon.stderr()
+    assert "Request to 127.0.0.1" in said, "it is as talkative as it can be"
+    assert PASSWORD not in said
+    assert "SaslAuthenticate" not in said
+
+
+async def test_of_several_brokers_one_that_lets_us_in_is_enough(broker: SecuredBroker) -> None:
+    security = {**login(broker), "password": PASSWORD}
+    servers = f"{broker.expired},127.0.0.1:1,{broker.secure}"
+    await Access(Kafka.model_validate({"bootstrap_servers": servers, "security": security})).check()
+
+
+async def test_a_certificate_of_ours_that_was_replaced_on_disk_is_shown_from_the_next_connection_on(
+    broker: SecuredBroker, tmp_path: Path
+) -> None:
+    ours, foreign = broker.certificates.issue("renewed"), Certificates(tmp_path, "other").issue("foreign")
+    security = {
+        "protocol": "ssl",
+        "ca_file": str(broker.certificates.ca),
+        "cert_file": str(foreign.certificate),
+        "key_file": str(foreign.key),
+    }
+    access = Access(Kafka.model_validate({"bootstrap_servers": broker.mutual, "security": security}))
+    assert "refuses our certificate" in str(await access.refusal())
+    ours.certificate.rename(foreign.certificate)
+    ours.key.rename(foreign.key)
+    assert await access.refusal() is None
 
 
 # What is refused, at once and not after kafka.startup_timeout (10 minutes here): `refusal` waits for one
