@@ -14,6 +14,9 @@ from streamer.service.worker import PartitionWorker
 
 log = structlog.get_logger(__name__)
 
+_ATTEND_SECONDS = 1.0
+_NO_PARTITION = TopicPartition("", -1)  # a fetch of none, or it would take records from the workers
+
 NewWorker = Callable[[TopicPartition, AIOKafkaConsumer], PartitionWorker]
 
 
@@ -42,6 +45,18 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
     def workers(self) -> tuple[PartitionWorker, ...]:
         """Those that serve now."""
         return tuple(self._running)
+
+    async def attend(self) -> None:
+        """Hear what the coordinator has to say, with and without partitions; raises its KafkaError.
+
+        aiokafka tells errors to whoever fetches, and joins no group before somebody has heard them. A member that has
+        not fetched for max_poll_interval_ms it takes for stuck, and leaves the group for good. A member without
+        partitions has no worker that would fetch.
+        """
+        assert self.consumer is not None
+        while True:
+            await self.consumer.getmany(_NO_PARTITION, timeout_ms=0)
+            await asyncio.sleep(_ATTEND_SECONDS)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a worker for each, unless the group is being left: a rebalance that is under way ends before that."""

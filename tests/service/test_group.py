@@ -1,10 +1,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streamer.service.group import Group
 
@@ -92,3 +93,13 @@ async def test_a_member_is_joining_until_it_is_assigned_something_or_nothing_and
         await group.on_partitions_revoked(assigned)
         seen.append((group.is_joining, group.was_joined))
     assert seen == [(True, False), (False, True), (True, True), (False, True), (True, True)]
+
+
+async def test_a_member_without_partitions_hears_the_coordinators_errors_and_takes_no_records() -> None:
+    """Or it would never join again: aiokafka waits for somebody to fetch, and no worker does."""
+    group = group_of(forever)
+    group.consumer = Mock(getmany=AsyncMock(side_effect=[{}, KafkaError("the group refuses")]))
+    with pytest.raises(KafkaError, match="the group refuses"):
+        await group.attend()
+    (partition,) = group.consumer.getmany.call_args.args
+    assert partition != TP

@@ -5,6 +5,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from streamer.errors import BrokerError
+from streamer.service.partition import Replay
 from streamer.service.restore import load_history, offset_to_commit, restore
 
 TP = TopicPartition("prices", 0)
@@ -12,7 +13,7 @@ TP = TopicPartition("prices", 0)
 
 def broker_that_fails_to_read_back() -> Any:
     return Mock(
-        committed=AsyncMock(return_value=offset_to_commit(5, 5)),
+        committed=AsyncMock(return_value=offset_to_commit(5, Replay(5))),
         offsets=AsyncMock(return_value=(0, 9)),
         snapshots=AsyncMock(return_value={"one": b""}),
         warm_offset=AsyncMock(side_effect=BrokerError("it is away")),
