@@ -127,7 +127,8 @@ class Daemon:
 
     async def _membership(self) -> None:
         """From joining the group to leaving it."""
-        group = Group(self._new_worker, self._events, self._settings.kafka.session_timeout * _REVOKE_SHARE)
+        revoke_timeout = self._settings.kafka.session_timeout * _REVOKE_SHARE
+        group = Group(self._new_worker, self._events, self._takeovers, revoke_timeout)
         consumer = group.consumer = self._broker.group_consumer(group)
         self._group = group
         try:
