@@ -81,7 +81,7 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self.is_joining = True
         self._events.left()
         await self.stop_workers()
-        if self.was_joined and not self.consumer._coordinator.member_id:
+        if self.was_joined and self.consumer is not None and not self.consumer._coordinator.member_id:
             self._takeovers.displaced(time.monotonic())
             if self._takeovers.is_displaced:
                 self._fail(FencedError("another process takes our place in the group again and again"))

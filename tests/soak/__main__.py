@@ -52,7 +52,10 @@ def main() -> int:
     first = arguments.first or (int(done[-1]["seed"].rpartition("/")[2]) + 1 if done else 1)
     print(f"seed {seed}, from round {first}", file=sys.stderr)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the feed's own producer, when the broker is stopped
-    return asyncio.run(_rounds(arguments, seed, first))
+    try:
+        return asyncio.run(_rounds(arguments, seed, first))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 def _parser() -> argparse.ArgumentParser:
