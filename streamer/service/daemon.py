@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
 _STUCK_SECONDS, _STUCK_SESSIONS = 120.0, 5.0  # a rebalance waits a session for each member that is slow
 _IDLE_SECONDS = 1.0
+_REJOIN_SECONDS = 1.0
 _REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
 
@@ -63,6 +64,7 @@ class Daemon:
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
         self._events = Events(self.metrics, self.health, self._store, self._trainer)
         self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
+        self._was_member = False
         self._group: Group | None = None
         self._background: list[asyncio.Task[None]] = []
         self._http = HttpServer(
@@ -116,15 +118,22 @@ class Daemon:
                         "kafka.instance_id takes over again and again: stop it, or give each process its own "
                         "instance_id"
                     ) from error
-                log.warning("another process has taken over a partition; joining the group anew", reason=str(error))
+                log.warning("another process has taken over; joining the group anew", reason=str(error))
+            except BrokerError as error:
+                if not self._was_member:
+                    raise
+                log.warning("the group cannot be joined anew yet", reason=str(error))
+                await self._stopped_within(_REJOIN_SECONDS)
 
     async def _membership(self) -> None:
         """From joining the group to leaving it."""
-        group = Group(self._new_worker, self._events, self._settings.kafka.session_timeout * _REVOKE_SHARE)
+        revoke_timeout = self._settings.kafka.session_timeout * _REVOKE_SHARE
+        group = Group(self._new_worker, self._events, self._takeovers, revoke_timeout)
         consumer = group.consumer = self._broker.group_consumer(group)
         self._group = group
         try:
             await consumer.start()
+            self._was_member = True
             await self._until_stopped(group)
         except KafkaError as error:
             raise BrokerError(f"the group {self._settings.kafka.group_id!r} refuses: {error!r}") from error
@@ -136,7 +145,9 @@ class Daemon:
         """Return when asked to stop; raise what a worker or a background task raised."""
         limit = max(_STUCK_SECONDS, _STUCK_SESSIONS * self._settings.kafka.session_timeout)
         watching = asyncio.create_task(joining.watch(lambda: group.is_joining, self._broker.answers, limit))
-        waits = [watching, *(asyncio.create_task(event.wait()) for event in (self._stop, group.failed))]
+        attending = asyncio.create_task(group.attend())
+        events = (asyncio.create_task(event.wait()) for event in (self._stop, group.failed))
+        waits = [watching, attending, *events]
         try:
             await asyncio.wait([*waits, *self._background], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -144,9 +155,17 @@ class Daemon:
                 wait.cancel()
         if group.failure is not None:
             raise group.failure
+        if attending.done() and (error := attending.exception()) is not None:
+            # Among them FENCED_INSTANCE_ID, which aiokafka has no name for: a process under our name has joined.
+            raise FencedError(f"the group refuses: {error!r}") from error
         for task in (watching, *self._background):
             if task.done():
                 task.result()
+
+    async def _stopped_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def _leave(self, group: Group, consumer: AIOKafkaConsumer) -> None:
         """Within the deadline, whatever the broker does: what is not committed then, the next owner does again."""

@@ -1,6 +1,7 @@
 """Membership of the consumer group: partitions come and go, and a worker with each."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -10,9 +11,14 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from streamer.errors import StreamerError
 from streamer.service.events import Events
+from streamer.service.sink import FencedError
+from streamer.service.takeovers import Takeovers
 from streamer.service.worker import PartitionWorker
 
 log = structlog.get_logger(__name__)
+
+_ATTEND_SECONDS = 1.0
+_NO_PARTITION = TopicPartition("", -1)  # a fetch of none, or it would take records from the workers
 
 NewWorker = Callable[[TopicPartition, AIOKafkaConsumer], PartitionWorker]
 
@@ -26,12 +32,13 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
     not even of nothing, at the moment. was_joined: it has had one.
     """
 
-    def __init__(self, new_worker: NewWorker, events: Events, revoke_timeout: float) -> None:
+    def __init__(self, new_worker: NewWorker, events: Events, takeovers: Takeovers, revoke_timeout: float) -> None:
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
         self.consumer: AIOKafkaConsumer | None = None
         self._new_worker = new_worker
         self._events = events
+        self._takeovers = takeovers
         self._revoke_timeout = revoke_timeout
         self._running: dict[PartitionWorker, asyncio.Task[None]] = {}
         self._leaving = False
@@ -42,6 +49,18 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
     def workers(self) -> tuple[PartitionWorker, ...]:
         """Those that serve now."""
         return tuple(self._running)
+
+    async def attend(self) -> None:
+        """Hear what the coordinator has to say, with and without partitions; raises its KafkaError.
+
+        aiokafka tells errors to whoever fetches, and joins no group before somebody has heard them. A member that has
+        not fetched for max_poll_interval_ms it takes for stuck, and leaves the group for good. A member without
+        partitions has no worker that would fetch.
+        """
+        assert self.consumer is not None
+        while True:
+            await self.consumer.getmany(_NO_PARTITION, timeout_ms=0)
+            await asyncio.sleep(_ATTEND_SECONDS)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start a worker for each, unless the group is being left: a rebalance that is under way ends before that."""
@@ -62,6 +81,12 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self.is_joining = True
         self._events.left()
         await self.stop_workers()
+        if self.was_joined and self.consumer is not None and not self.consumer._coordinator.member_id:
+            self._takeovers.displaced(time.monotonic())
+            if self._takeovers.is_displaced:
+                self._fail(FencedError("another process takes our place in the group again and again"))
+                # The way to end aiokafka's task: to join once more would displace the other, which is to stay.
+                raise asyncio.CancelledError
 
     async def leave(self) -> None:
         """End all workers, and start none any more."""
@@ -89,6 +114,11 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         error = None if task.cancelled() else task.exception()
         if error is None and worker in self._running:
             error = StreamerError(f"the worker of {worker} ended by itself")
-        if error is not None and self.failure is None:
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """The first failure counts."""
+        if self.failure is None:
             self.failure = error
             self.failed.set()

@@ -276,6 +276,25 @@ async def test_of_two_processes_with_one_instance_id_the_one_that_loses_says_so_
         await exactly_once(third, feed)
 
 
+async def test_a_zombie_that_finds_its_place_taken_under_its_own_name_does_not_fight_for_it_for_ever(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    """Without a tick nobody is fenced: each takes the other's place in the group, several times a second."""
+    prices = await topics.create("prices")
+    short = {"session_timeout": "2s", "transaction_timeout": "1s", "instance_id": "one"}
+    async with Service(bootstrap, tmp_path, prices, kafka=short, retrain={"every": 0}) as first:
+        await first.ready()
+        first.pause()
+        async with first.sibling() as second:
+            await second.ready()
+            first.resume()
+            (loser,) = await eventually(lambda: [each for each in (first, second) if each.has_ended()], timeout=60)
+            assert await loser.exited() == 3
+            assert "kafka.instance_id" in loser.stderr().splitlines()[-1]
+            winner = second if loser is first else first
+            assert await (await winner.ready()).terminate() == 0
+
+
 async def test_under_other_settings_the_ring_is_kept_and_the_rest_begins_anew(
     bootstrap: str, topics: Topics, tmp_path: Path
 ) -> None:

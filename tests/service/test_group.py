@@ -1,12 +1,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streamer.service.group import Group
+from streamer.service.sink import FencedError
+from streamer.service.takeovers import Takeovers
 
 TP = TopicPartition("prices", 0)
 
@@ -34,7 +37,9 @@ class Worker:
 
 def group_of(work: Callable[[], Awaitable[Any]]) -> Group:
     worker: Any = Worker(work)
-    return Group(lambda tp, consumer: worker, Mock(), revoke_timeout=5.0)
+    group = Group(lambda tp, consumer: worker, Mock(), Takeovers(30.0, is_static=True), revoke_timeout=5.0)
+    group.consumer = Mock()
+    return group
 
 
 async def forever() -> None:
@@ -92,3 +97,29 @@ async def test_a_member_is_joining_until_it_is_assigned_something_or_nothing_and
         await group.on_partitions_revoked(assigned)
         seen.append((group.is_joining, group.was_joined))
     assert seen == [(True, False), (False, True), (True, True), (False, True), (True, True)]
+
+
+async def test_a_member_without_partitions_hears_the_coordinators_errors_and_takes_no_records() -> None:
+    """Or it would never join again: aiokafka waits for somebody to fetch, and no worker does."""
+    group = group_of(forever)
+    group.consumer = Mock(getmany=AsyncMock(side_effect=[{}, KafkaError("the group refuses")]))
+    with pytest.raises(KafkaError, match="the group refuses"):
+        await group.attend()
+    (partition,) = group.consumer.getmany.call_args.args
+    assert partition != TP
+
+
+async def test_a_member_whose_place_another_process_takes_again_and_again_gives_way_and_joins_no_more() -> None:
+    """Or it would displace the other once more, which would then give way too."""
+    group = group_of(forever)
+    await group.on_partitions_assigned([])
+    for _ in range(5):
+        await group.on_partitions_revoked([])
+    group.consumer = Mock(_coordinator=Mock(member_id=""))
+    for _ in range(5):
+        await group.on_partitions_revoked([])
+    assert not group.failed.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await group.on_partitions_revoked([])
+    assert isinstance(group.failure, FencedError)
+    assert group.failed.is_set()

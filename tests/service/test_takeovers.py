@@ -31,3 +31,28 @@ def test_a_short_lag_excuses_nothing() -> None:
         takeovers.lagged(29.0)
         assert not takeovers.are_endless(now)
     assert takeovers.are_endless(2.0)
+
+
+def test_a_place_in_the_group_that_is_lost_six_times_in_two_sessions_has_been_taken_by_another_process() -> None:
+    """They need not even fence each other: each hands its partitions over in good order, several times a second."""
+    takeovers = Takeovers(30.0, is_static=True)
+    for number in range(5):
+        takeovers.displaced(now=3.0 * number)
+        assert not takeovers.is_displaced
+    takeovers.displaced(now=15.0)
+    assert takeovers.is_displaced
+    assert takeovers.are_endless(now=15.0)
+
+
+def test_lost_sessions_are_no_sign_of_another_process() -> None:
+    takeovers = Takeovers(30.0, is_static=True)
+    for number in range(20):
+        takeovers.displaced(now=31.0 * number)
+        assert not takeovers.is_displaced
+
+
+def test_nobody_takes_the_place_of_a_member_without_a_name() -> None:
+    takeovers = Takeovers(30.0, is_static=False)
+    for number in range(20):
+        takeovers.displaced(now=1.0 * number)
+    assert not takeovers.is_displaced

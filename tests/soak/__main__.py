@@ -27,6 +27,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -38,6 +39,7 @@ from streamer.model.artifact import Artifact
 from tests.soak import round as rounds
 from tests.soak.faults import KINDS
 from tests.soak.fleet import Cluster
+from tests.support import CHECKOUT
 
 _FAULTS = {"kill": 10, "zombie": 1, "rebalance": 3, "broker": 1, "network": 2}
 
@@ -50,7 +52,10 @@ def main() -> int:
     first = arguments.first or (int(done[-1]["seed"].rpartition("/")[2]) + 1 if done else 1)
     print(f"seed {seed}, from round {first}", file=sys.stderr)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the feed's own producer, when the broker is stopped
-    return asyncio.run(_rounds(arguments, seed, first))
+    try:
+        return asyncio.run(_rounds(arguments, seed, first))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +91,7 @@ def _done(out: Path | None) -> list[dict[str, Any]]:
 
 
 async def _rounds(arguments: argparse.Namespace, seed: str, first: int) -> int:
-    is_clean, task = True, asyncio.current_task()
+    is_clean, task, commit = True, asyncio.current_task(), _commit()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # or the daemons would be left behind
     with tempfile.TemporaryDirectory(prefix="streamer-soak-") as name:
@@ -104,7 +109,7 @@ async def _rounds(arguments: argparse.Namespace, seed: str, first: int) -> int:
                     arguments.rate,
                     arguments.faults,
                 )
-                line = await one(cluster, folder, plan, trained)
+                line = await one(cluster, folder, plan, trained) | {"commit": commit}
                 is_clean = is_clean and line["clean"]
                 _say(line, arguments.out)
         finally:
@@ -127,6 +132,13 @@ async def one(cluster: Cluster, folder: Path, plan: rounds.Plan, trained: list[A
     else:
         line["kept"] = shutil.move(own, tempfile.mkdtemp(prefix="streamer-soak-kept-"))
     return line
+
+
+def _commit() -> str | None:
+    """What is tested, to go with the seed; None outside a checkout."""
+    described = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(described, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def _say(line: dict[str, Any], out: Path | None) -> None:

@@ -17,7 +17,7 @@ from tests.soak.proxy import Proxy
 from tests.support import KafkaBroker, eventually
 
 LARGEST = 3
-FENCED = "another process has taken over a partition; joining the group anew"
+FENCED = "another process has taken over; joining the group anew"
 
 _SETTLE_SECONDS = 120.0  # beside trainings, on two processors
 _LOWEST_PORT, _PORTS = 20_000, 12_000  # below those that outgoing connections are given
