@@ -24,7 +24,8 @@ _TEXTS = [
     b"1" * 4090,
 ]
 _CONFIGS = [
-    b"kafka: {bootstrap_servers: 'a:1', security: {protocol: sasl_ssl, mechanism: PLAIN, username: u}}\0KAFKA__SECURITY__PASSWORD=p",
+    b"kafka: {bootstrap_servers: 'a:1', security: {protocol: sasl_ssl, mechanism: PLAIN, username: u}}"
+    b"\0KAFKA__SECURITY__PASSWORD=p\0MODELS__HMAC_KEY=0123456789abcdef0123456789abcdef",
     b"kafka: {bootstrap_servers: 'a:1'}",
     b'{"kafka": {"bootstrap_servers": ["a:1", "[::1]:2"]}, "network": {"layers": [{"units": 3}]}}',
     b"a: &a [x, x]\nb: &b [*a, *a]\nkafka: *b\n",
