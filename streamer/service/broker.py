@@ -14,7 +14,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.errors import BrokerError, ConfigError
+from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.service.access import Access
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, SMALLEST_DEAD_LETTER
 from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
@@ -47,6 +47,7 @@ class Broker:
         self._access = Access(settings)
         self._admin: AIOKafkaAdminClient | None = None
         self._largest: dict[str, int] = {}
+        self._assumed = LARGEST_DEAD_LETTER
 
     def _connection(self) -> dict[str, Any]:
         return {**self._access.options(), "client_id": self.settings.group_id}
@@ -131,18 +132,37 @@ class Broker:
     @property
     def largest_dead_letter(self) -> int:
         """Bytes of a dead letter at most, with its headers and framing, as its topic stood at the last check."""
-        return min(self._largest.get(self.settings.topics.dead_letters, LARGEST_DEAD_LETTER), LARGEST_RECORD)
+        return min(self._largest.get(self.settings.topics.dead_letters, self._assumed), LARGEST_RECORD)
+
+    def _refused_dead_letter(self) -> StreamerError:
+        """What to do about a dead letter that its topic does not take: ask for the limit again, or assume less.
+
+        A dead letter that is refused for ever would stop its partition.
+        """
+        topic = self.settings.topics.dead_letters
+        if topic not in self._largest:
+            if self._assumed == SMALLEST_DEAD_LETTER:
+                return self._no_room(f"less than {SMALLEST_DEAD_LETTER} bytes")
+            self._assumed = max(SMALLEST_DEAD_LETTER, self._assumed // 2)
+        return BrokerError(f"topic {topic!r} takes smaller dead letters than it was thought to")
+
+    def _no_room(self, takes: str) -> ConfigError:
+        return ConfigError(
+            f"topic {self.settings.topics.dead_letters!r} takes {takes}: raise its max.message.bytes to"
+            f" {SMALLEST_DEAD_LETTER} or more, which the headers of a dead letter need"
+        )
 
     def sink(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> Sink:
         """The way out for the input partition `tp`."""
         settings = self.settings
         # A topic's limit is one of batches: several records together must not exceed what each keeps.
-        batch = min([_BATCH, *self._largest.values()])
+        batch = min([_BATCH, self.largest_dead_letter, *self._largest.values()])
         if settings.delivery == "at_least_once":
             return AtLeastOnce(
                 tp.partition,
                 settings.transaction_timeout,
                 settings.topics,
+                self._refused_dead_letter,
                 consumer,
                 max_batch_size=batch,
                 **self._connection(),
@@ -151,6 +171,7 @@ class Broker:
             tp.partition,
             settings.transaction_timeout,
             settings.topics,
+            self._refused_dead_letter,
             settings.group_id,
             f"{settings.group_id}.{tp.topic}.{tp.partition}",
             max_batch_size=batch,
@@ -189,10 +210,7 @@ class Broker:
                 )
         self._largest = {topic: limit for topic in wanted if (limit := await self._largest_batch(topic))}
         if self.largest_dead_letter < SMALLEST_DEAD_LETTER:
-            raise ConfigError(
-                f"topic {topics.dead_letters!r} takes {self.largest_dead_letter} bytes at most: raise its "
-                f"max.message.bytes to {SMALLEST_DEAD_LETTER} or more, which the headers of a dead letter need"
-            )
+            raise self._no_room(f"{self.largest_dead_letter} bytes at most")
         return partitions
 
     async def _largest_batch(self, topic: str) -> int | None:

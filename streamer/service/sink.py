@@ -7,7 +7,7 @@ then commits the offset; what is repeated after a crash has the same ids and val
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -48,10 +48,15 @@ class Sink(Protocol):
 
 
 class _Producing:
-    def __init__(self, partition: int, timeout: float, topics: Topics, **options: Any) -> None:
+    """A producer. refused: called for the error to raise where a dead letter is larger than its topic takes."""
+
+    def __init__(
+        self, partition: int, timeout: float, topics: Topics, refused: Callable[[], StreamerError], **options: Any
+    ) -> None:
         self._partition = partition
         self._timeout = timeout
         self._topics = topics
+        self._refused = refused
         self._producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=True,
@@ -112,8 +117,7 @@ class _Producing:
 
     def _too_large(self, topic: str) -> StreamerError:
         if topic == self._topics.dead_letters:
-            # It was cut to what the topic took when the session began: the next one asks again.
-            return BrokerError(f"topic {topic!r} takes smaller records than it did")
+            return self._refused()
         return ConfigError(
             f"a record is larger than topic {topic!r} takes: raise its max.message.bytes to {LARGEST_RECORD}, or lower"
             " limits.symbols or feed.window"
@@ -124,12 +128,20 @@ class ExactlyOnce(_Producing):
     """Records and offset in one transaction."""
 
     def __init__(
-        self, partition: int, timeout: float, topics: Topics, group_id: str, transactional_id: str, **options: Any
+        self,
+        partition: int,
+        timeout: float,
+        topics: Topics,
+        refused: Callable[[], StreamerError],
+        group_id: str,
+        transactional_id: str,
+        **options: Any,
     ) -> None:
         super().__init__(
             partition,
             timeout,
             topics,
+            refused,
             transactional_id=transactional_id,
             transaction_timeout_ms=round(timeout * 1000),
             **options,
@@ -153,9 +165,15 @@ class AtLeastOnce(_Producing):
     """Output first, then snapshots, then the offset: what a snapshot holds has been published."""
 
     def __init__(
-        self, partition: int, timeout: float, topics: Topics, consumer: AIOKafkaConsumer, **options: Any
+        self,
+        partition: int,
+        timeout: float,
+        topics: Topics,
+        refused: Callable[[], StreamerError],
+        consumer: AIOKafkaConsumer,
+        **options: Any,
     ) -> None:
-        super().__init__(partition, timeout, topics, **options)
+        super().__init__(partition, timeout, topics, refused, **options)
         self._consumer = consumer
 
     async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:

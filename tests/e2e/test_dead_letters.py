@@ -8,15 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from streamer.config import load
+from streamer.core.outcome import Rejected
+from streamer.errors import BrokerError
+from streamer.service.broker import Broker
+from streamer.service.records import dead_letter_record
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Published, tick
 from tests.e2e.harness import Service
 from tests.e2e.script import RUBBISH
-from tests.support import CHECKOUT
+from tests.support import CHECKOUT, read_all
 
 PATTERN = bytes(range(256)) * 2
 """Bytes that are no text."""
@@ -197,6 +205,38 @@ async def test_a_topic_that_takes_less_than_before_does_not_stop_the_stream(
         published = await service.published()
     assert [len(record.value) == 8000 for record in published.dead_letters] == [True, False]
     assert len(published.forecasts) == 1
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+async def test_where_the_broker_does_not_tell_the_limit_dead_letters_get_smaller_until_they_are_taken(
+    bootstrap: str, topics: Topics, monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    """As for a user who may write to the topic and not describe it."""
+    made = {role: await topics.create(role) for role in ("prices", "forecasts", "state")}
+    made["dead_letters"] = letters = await topics.create("letters", max_message_bytes="5000")
+    settings = load(None, {}, {"kafka": {"bootstrap_servers": bootstrap, "delivery": delivery, "topics": made}}).kafka
+    broker = Broker(settings, input_span=0)
+    monkeypatch.setattr(broker, "_largest_batch", AsyncMock(return_value=None))
+    message = ConsumerRecord(made["prices"], 0, 17, 0, 0, b"k", b"v" * 900_000, None, 0, 0, ())
+    await broker.connect(asyncio.Event())
+    try:
+        await broker.check_topics()
+        for _ in range(10):  # 1,000,000 bytes halved until they are less than 5,000
+            letter = dead_letter_record(letters, message, Rejected("r", "d"), broker.largest_dead_letter)
+            sink = broker.sink(TopicPartition(made["prices"], 0), AsyncMock())
+            await sink.start()
+            try:
+                await sink.commit([letter], None)
+                break
+            except BrokerError:  # the worker begins anew
+                continue
+            finally:
+                await sink.stop()
+        (record,) = await read_all(bootstrap, letters)
+    finally:
+        await broker.close()
+    assert message.value.startswith(record.value)
+    assert record.value
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
