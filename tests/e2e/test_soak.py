@@ -12,9 +12,6 @@ from tests.soak import round as rounds
 from tests.soak.fleet import Cluster
 from tests.support import MissingProgramsError
 
-FENCINGS = 3
-"""At most, each time a zombie wakes up."""
-
 
 @pytest.fixture
 def seed() -> str:
@@ -46,7 +43,6 @@ async def test_killed_frozen_rebalanced_and_cut_off_it_publishes_what_an_undistu
     line = await rounds.run(cluster, tmp_path, plan, await rounds.models(tmp_path / "models"))
     assert line["clean"], line
     assert line["forecasts"]["by_network"] > 0
-    assert max(line["fencings"], default=0) <= FENCINGS
 
 
 @pytest.mark.slow

@@ -18,12 +18,17 @@ _TWIN_SECONDS = 90.0
 
 
 class Faults:
-    """Does them, one after the other. fencings: in each case how often somebody was fenced after a zombie had woken."""
+    """Does them, one after the other.
+
+    fencings: for each zombie that woke up, how often somebody was fenced until all was well. twin_fencings: the same
+    for zombies that found another process under their name.
+    """
 
     def __init__(self, fleet: Fleet, draw: Random) -> None:
         self._fleet = fleet
         self._draw = draw
         self.fencings: list[int] = []
+        self.twin_fencings: list[int] = []
 
     async def do(self, kind: str) -> None:
         """Do one fault of `KINDS`, and now and then wait until all is well again before the next."""
@@ -117,7 +122,7 @@ class Faults:
             fleet.forget(second)
             await second.kill()
         await fleet.settled()
-        self.fencings.append(fleet.logged(FENCED) - before)
+        self.twin_fencings.append(fleet.logged(FENCED) - before)
 
     # --- the group ------------------------------------------------------------------------------------------------
 

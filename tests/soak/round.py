@@ -21,6 +21,9 @@ from tests.soak.faults import Faults
 from tests.soak.fleet import Cluster, Fleet
 from tests.soak.verdict import DROPPED, Verdict, by_model, compare, judge
 
+FENCINGS = 3
+"""At most, each time a zombie wakes up."""
+
 _CAPACITY = 8  # times the ticks of a round are ready to be fed, since nobody knows how long its faults take
 _MODELS = 2
 _OUTCOMES = ("forecast", *DROPPED)
@@ -159,13 +162,14 @@ def _line(
         "seed": plan.seed,
         "mode": plan.mode,
         "delivery": plan.delivery,
-        "clean": verdict.clean(plan.delivery) and not fleet.ended,
+        "clean": verdict.clean(plan.delivery) and not fleet.ended and max(faults.fencings, default=0) <= FENCINGS,
         "ticks": len(expected),
         "outcomes": Counter(each.outcome if each.outcome in _OUTCOMES else "dead_letter" for each in expected.values()),
         "forecasts": {"by_network": by_network, "models": len(served), "all": sum(served.values())},
         "verdict": verdict.figures(),
         "faults": dict(fleet.counts),
         "fencings": faults.fencings,
+        "twin_fencings": faults.twin_fencings,
         "ended": fleet.ended,
         "settings": {"static": fleet.static, **{name: first[name] for name in ("session_timeout", "max_poll_records")}},
     }
