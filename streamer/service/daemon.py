@@ -19,7 +19,7 @@ from streamer.model.store import ModelStore
 from streamer.service import fitting, joining, wiring
 from streamer.service.broker import Broker, stop_consumer
 from streamer.service.events import Events
-from streamer.service.group import Group
+from streamer.service.group import Group, is_nameless
 from streamer.service.health import Health, watch_loop_lag
 from streamer.service.http import HttpServer
 from streamer.service.joining import StuckJoinError
@@ -136,7 +136,10 @@ class Daemon:
             self._was_member = True
             await self._until_stopped(group)
         except KafkaError as error:
-            raise BrokerError(f"the group {self._settings.kafka.group_id!r} refuses: {error!r}") from error
+            reason = f"the group {self._settings.kafka.group_id!r} refuses: {error!r}"
+            if self._settings.kafka.instance_id is not None and is_nameless(error):
+                raise FencedError(reason) from error
+            raise BrokerError(reason) from error
         finally:
             self._events.left()
             await self._leave(group, consumer)
@@ -155,10 +158,7 @@ class Daemon:
                 wait.cancel()
         if group.failure is not None:
             raise group.failure
-        if attending.done() and (error := attending.exception()) is not None:
-            # Among them FENCED_INSTANCE_ID, which aiokafka has no name for: a process under our name has joined.
-            raise FencedError(f"the group refuses: {error!r}") from error
-        for task in (watching, *self._background):
+        for task in (attending, watching, *self._background):
             if task.done():
                 task.result()
 

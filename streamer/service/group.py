@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError, UnknownError
 
 from streamer.errors import StreamerError
 from streamer.service.events import Events
@@ -21,6 +22,11 @@ _ATTEND_SECONDS = 1.0
 _NO_PARTITION = TopicPartition("", -1)  # a fetch of none, or it would take records from the workers
 
 NewWorker = Callable[[TopicPartition, AIOKafkaConsumer], PartitionWorker]
+
+
+def is_nameless(error: KafkaError) -> bool:
+    """Whether aiokafka has no name for an answer of the group: FENCED_INSTANCE_ID is one of these."""
+    return UnknownError.__name__ in str(error)
 
 
 class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -51,15 +57,20 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         return tuple(self._running)
 
     async def attend(self) -> None:
-        """Hear what the coordinator has to say, with and without partitions; raises its KafkaError.
+        """Hear what the coordinator has to say, with and without partitions; KafkaError where it names no reason.
 
-        aiokafka tells errors to whoever fetches, and joins no group before somebody has heard them. A member that has
-        not fetched for max_poll_interval_ms it takes for stuck, and leaves the group for good. A member without
-        partitions has no worker that would fetch.
+        aiokafka tells errors to whoever fetches, and joins no group before somebody has heard them; having been heard,
+        it goes on by itself. A member that has not fetched for max_poll_interval_ms it takes for stuck, and leaves the
+        group for good. A member without partitions has no worker that would fetch.
         """
         assert self.consumer is not None
         while True:
-            await self.consumer.getmany(_NO_PARTITION, timeout_ms=0)
+            try:
+                await self.consumer.getmany(_NO_PARTITION, timeout_ms=0)
+            except KafkaError as error:
+                if is_nameless(error):
+                    raise
+                log.warning("the group's coordinator failed", error=repr(error))
             await asyncio.sleep(_ATTEND_SECONDS)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
