@@ -116,7 +116,9 @@ class _Job:
         """Fit again, for as long and as freely as was best, on all rows."""
         spec, fit = self.manifest.network, self.manifest.fit
         weights = training.refit(self.series, spec, self.shape, fit, judged.fitted, progress)
-        return self._made(replace(judged.fitted, weights=weights), judged.penalties, len(self.replayed.x))
+        rows = len(self.replayed.x)
+        penalties = ridge.for_rows(judged.penalties, self.slices.fit_end, rows)
+        return self._made(replace(judged.fitted, weights=weights), penalties, rows)
 
     def _made(self, fitted: Fitted, penalties: Sequence[float] | None, end: int) -> _Made:
         training.require_finite(fitted.weights)

@@ -16,8 +16,8 @@ from streamer.core import experts
 from streamer.core.experts import Experts, Layout
 from streamer.core.grid import Floats
 
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""In units of the number of rows, a target's own in those of the mean, for regressors of about unit size."""
+PENALTIES = tuple(round(10.0 ** (power / 4.0), 4) for power in range(-12, 3))
+"""0.001 to 3.2, in units of the number of rows, a target's own in those of the mean; for regressors of unit size."""
 
 _POOLED = 1.0 / 3.0  # the common coefficients have more data behind them
 _OWN = 10.0  # what is a symbol's own has to be clear before it counts
@@ -116,6 +116,11 @@ def choose_penalties(cells: Cells, fit_end: int, stop_end: int) -> list[float]:
         losses = [other.loss(own.solve(penalty)) for penalty in PENALTIES]
         chosen.append(PENALTIES[int(np.argmin(losses))])
     return chosen
+
+
+def for_rows(penalties: Sequence[float], few: int, many: int) -> list[float]:
+    """Penalties that were best with `few` rows, for `many`: against what is chance in as many coefficients, no more."""
+    return [penalty * few / many for penalty in penalties]
 
 
 def fit(cells: Cells, end: int, penalties: Sequence[float]) -> Experts:

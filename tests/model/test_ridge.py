@@ -225,6 +225,10 @@ def test_what_was_true_lately_counts_for_more_than_what_was_once() -> None:
     np.testing.assert_allclose(slope, np.array([0.5, -0.3]) * 2.0 / 3.0, rtol=0.05, err_msg="half-life 8,000 rows")
 
 
+def test_with_more_rows_a_penalty_is_as_heavy_in_all_and_lighter_for_each() -> None:
+    assert ridge.for_rows([0.1, 3.0], few=700, many=1_000) == pytest.approx([0.07, 2.1])
+
+
 def test_penalties_are_for_regressors_of_any_number_of_rows() -> None:
     """The same rows once more draw the coefficients hardly elsewhere: a penalty is in units of their number."""
     once = cells(rows=501)
