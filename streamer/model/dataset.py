@@ -78,16 +78,16 @@ class TrainingSet:
             prices=prices,
         )
 
-    def save(self, path: Path) -> None:
-        """Write an `.npz` file without pickle."""
+    def pack(self) -> bytes:
+        """An `.npz` archive without pickle."""
         fields = {name: np.asarray(getattr(self, name)) for name in _FIELDS}
-        path.write_bytes(arrays.pack({**fields, "is_log": self.change.is_log}))
+        return arrays.pack({**fields, "is_log": self.change.is_log})
 
     @classmethod
-    def load(cls, path: Path) -> "TrainingSet":
-        """Read what `save` wrote; raises TrainingError."""
+    def unpack(cls, data: bytes, where: object) -> "TrainingSet":
+        """What `pack` made; raises TrainingError, which names `where` it was."""
         try:
-            found = arrays.unpack(path.read_bytes())
+            found = arrays.unpack(data)
             return cls(
                 tuple(found["symbols"].astype(str).tolist()),
                 tuple(found["targets"].astype(str).tolist()),
@@ -97,7 +97,19 @@ class TrainingSet:
                 found["breaks"].astype(np.bool_),
                 found["prices"].astype(np.float64),
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{where} is no training set ({error}): hand the history over anew") from error
+
+    def save(self, path: Path) -> None:
+        """Write what `load` reads."""
+        path.write_bytes(self.pack())
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainingSet":
+        """Read what `save` wrote; raises TrainingError."""
+        try:
+            return cls.unpack(path.read_bytes(), path)
+        except OSError as error:
             raise TrainingError(f"{path} is no training set ({error}): hand the history over anew") from error
 
     def usable(self) -> "TrainingSet":

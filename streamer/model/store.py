@@ -19,20 +19,22 @@ from streamer.errors import ArtifactError, ConfigError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import MANIFEST, Artifact
 from streamer.model.manifest import Manifest
-from streamer.model.signature import SIGNATURE, verify
+from streamer.model.signature import SIGNATURE, sign, verify
 
 _log = logging.getLogger(__name__)
 
 _CACHED = 8  # models: a swap reloads the champion and perhaps the one before it, of a few streams
 _MAX_NAME = 200  # characters: below the 255 bytes of common file systems, with room for a suffix
 _SWAPS = "swaps"
+_INPUT = "input.npz"
 
 
 class ModelStore:
     """Models and recorded swaps of all streams, under `url`.
 
-    `<url>/<stream>/<model id>/` holds an artifact, `<url>/<stream>/swaps/` a JSON file per swap. Calls block
-    on I/O and may come from several threads. Each raises ArtifactError, naming the url, if storage refuses.
+    `<url>/<stream>/<model id>/` holds an artifact, `<url>/<stream>/swaps/` a JSON file per swap,
+    `<url>/<stream>/input.npz` what the last training learned from. Calls block on I/O and may come from several
+    threads. Each raises ArtifactError, naming the url, if storage refuses.
     """
 
     def __init__(self, url: str, keep: int, key: bytes | None = None) -> None:
@@ -81,6 +83,27 @@ class ModelStore:
         self._remember(stream, artifact)
         return artifact
 
+    def save_input(self, stream: str, data: bytes) -> None:
+        """Store what the last training of a stream learned from, in place of what the one before did."""
+        folder = self._stream(stream)
+        with self._storage("write"):
+            self._fs.makedirs(folder, exist_ok=True)
+            self._put(f"{folder}/{_INPUT}", (b"" if self._key is None else sign(data, self._key)) + data)
+
+    def load_input(self, stream: str) -> bytes | None:
+        """What `save_input` stored, None if nothing. ArtifactError where the key did not sign it."""
+        data = self._get(f"{self._stream(stream)}/{_INPUT}")
+        if data is None or self._key is None:
+            return data
+        signature, newline, data = data.partition(b"\n")
+        try:
+            verify(data, signature + newline, self._key)
+        except ArtifactError:
+            raise ArtifactError(
+                f"{self.url}/{quote_name(stream)}/{_INPUT} is not signed by models.hmac_key: refused unread"
+            ) from None
+        return data
+
     def streams(self) -> Sequence[str]:
         """Streams that have models or swaps, by name. Of a very long name only a hash is kept: not listed."""
         folders = self._names(self._root)
@@ -93,7 +116,7 @@ class ModelStore:
         """
         found = []
         for folder in self._names(self._stream(stream)):
-            if folder == _SWAPS or (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
+            if folder in (_SWAPS, _INPUT) or (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
                 continue
             try:
                 if self._key is not None:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
+from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
 from streamer.service import fitting, joining, wiring
@@ -182,12 +183,16 @@ class Daemon:
         schedules = _Schedules(self._store) if self._scheduled else None
 
         def new_partition() -> Partition:
-            return Partition(tp.topic, tp.partition, settings, self._load, schedules)
+            return Partition(tp.topic, tp.partition, settings, self._load, schedules, self._stored_input)
 
         return PartitionWorker(tp, self._broker, consumer, new_partition, self._events)
 
     def _load(self, stream: str, model_id: str) -> Forecaster:
         return LstmForecaster.from_artifact(self._store.load(stream, model_id))
+
+    def _stored_input(self, stream: str) -> TrainingSet | None:
+        data = self._store.load_input(stream)
+        return None if data is None else TrainingSet.unpack(data, f"the training input of stream {stream!r}")
 
     async def _idle_progress(self) -> None:
         """A member without partitions, or one that waits for its broker, is alive as long as its loop turns."""

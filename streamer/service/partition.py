@@ -14,6 +14,7 @@ from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
 from streamer.core.tick import Tick
 from streamer.errors import ConfigError, DecodeError, StreamerError
+from streamer.model.dataset import TrainingSet
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
 
 log = structlog.get_logger(__name__)
@@ -85,9 +86,10 @@ class Batch:
 class Partition:
     """Engines of the streams of one partition, by name.
 
-    models: gives the model of an id, by stream. schedules: recorded swaps by stream, which replace training.
-    newest: the largest timestamp of a tick's record so far, ms. It is the only clock: a stream's idleness is a matter
-    of the log alone, the same in a replay, however the records came in batches. largest_dead_letter: bytes.
+    models: gives the model of an id, by stream. schedules: recorded swaps by stream, which replace training. inputs:
+    gives what a stream's last training learned from. newest: the largest timestamp of a tick's record so far, ms. It is
+    the only clock: a stream's idleness is a matter of the log alone, the same in a replay, however the records came in
+    batches. largest_dead_letter: bytes.
     """
 
     topic: str
@@ -95,6 +97,7 @@ class Partition:
     settings: PartitionSettings
     models: Callable[[str, str], Forecaster]
     schedules: Mapping[str, list[Swap]] | None = None
+    inputs: Callable[[str], TrainingSet | None] | None = None
     streams: dict[str, Stream] = field(default_factory=dict)
     newest: int = 0
     largest_dead_letter: int = LARGEST_DEAD_LETTER
@@ -185,6 +188,10 @@ class Partition:
 
     def _loader(self, name: str) -> Callable[[str], Forecaster]:
         return lambda model_id: self.models(name, model_id)
+
+    def stored_input(self, name: str) -> TrainingSet | None:
+        """What the last training of the stream learned from, None if not known. ArtifactError, TrainingError."""
+        return None if self.inputs is None else self.inputs(name)
 
     def _failed(self, record: ConsumerRecord, error: Exception) -> Step:
         """An unexpected exception: the engine is as it was before the tick, which goes to the dead letters."""

@@ -9,18 +9,15 @@ import contextlib
 import json
 from collections.abc import Callable
 
-import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streamer.core.buffer import TickBuffer
-from streamer.core.grid import Position, Verdict
 from streamer.core.snapshot import NewerSnapshotError
-from streamer.core.tick import Tick
-from streamer.errors import ConfigError, DecodeError, SnapshotError
+from streamer.errors import ConfigError, SnapshotError
 from streamer.service.broker import Broker
-from streamer.service.partition import Batch, Partition, Replay, Stream
+from streamer.service.history import load_history
+from streamer.service.partition import Batch, Partition, Replay
 from streamer.service.records import OutputRecord
 from streamer.service.sink import Sink
 
@@ -136,54 +133,3 @@ def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:
         return partition.restore(name, snapshot)
     except NewerSnapshotError as error:
         raise ConfigError(f"stream {name!r}: {error}") from error
-
-
-async def load_history(broker: Broker, tp: TopicPartition, partition: Partition) -> None:
-    """Read back the ticks that the streams held before their ring; BrokerError or KafkaError where that fails."""
-    behind = {name: stream for name, stream in partition.streams.items() if not stream.history_complete}
-    if not behind:
-        return
-    await _read_history(broker, tp, partition, behind)
-    for stream in behind.values():
-        stream.history_complete = True
-
-
-async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition, behind: dict[str, Stream]) -> None:
-    end = max(stream.held for stream in behind.values())
-    ticks = {name: _OldTicks(stream) for name, stream in behind.items()}
-    async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
-        for record in records:
-            try:
-                name, tick = partition.decode(record)
-            except DecodeError:
-                continue
-            if name in ticks and record.offset < behind[name].held:
-                ticks[name].take(tick)
-        await asyncio.sleep(0)
-    for old in ticks.values():
-        old.hand_over()
-
-
-class _OldTicks:
-    """Accepted ticks of one stream from before its snapshot."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._engine = stream.engine
-        # What the snapshot held is in the history already.
-        self._known = stream.restored_ticks
-        self._position = Position()
-        self._buffer = TickBuffer(self._engine.settings.history, len(self._engine.symbols))
-
-    def take(self, tick: Tick) -> None:
-        prices = self._engine.prices(tick)
-        placement = self._engine.grid.place(self._position, tick.time, tick.record_time)
-        if np.isnan(prices).all() or placement.verdict is Verdict.AHEAD:
-            return
-        self._position = placement.position
-        if placement.verdict is Verdict.ACCEPTED:
-            self._buffer.append(placement.time, placement.is_break, prices)
-
-    def hand_over(self) -> None:
-        older = slice(0, max(0, len(self._buffer) - self._known))
-        buffer = self._buffer
-        self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])

@@ -113,6 +113,7 @@ class Trainer:
             result = await self._fit(Path(folder), job.stream, history, champion)
             if result["promoted"] and job.reverted(result["model"]):
                 result |= {"promoted": False, "reason": "rejected: it was reverted before"}
+            await asyncio.to_thread(self._store.save_input, job.stream, history.pack())
             if not result["promoted"]:
                 log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
                 return RetrainOutcome.REJECTED

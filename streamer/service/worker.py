@@ -15,6 +15,7 @@ from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, StreamerError
 from streamer.service import restore
 from streamer.service.broker import Broker
+from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.sink import Sink
 
@@ -199,7 +200,7 @@ class PartitionWorker:
         """Beside the path. While the broker does not answer, serving goes on, and trainings wait."""
         while True:
             try:
-                return await restore.load_history(self._broker, self.tp, self.partition)
+                return await load_history(self._broker, self.tp, self.partition)
             except (BrokerError, KafkaError) as error:
                 log.warning("the history cannot be read back yet", partition=str(self), reason=str(error))
                 await asyncio.sleep(_HISTORY_SECONDS)

@@ -93,6 +93,28 @@ async def test_a_snapshot_that_is_none_is_refused_and_the_stream_rebuilt_from_th
     assert [record.value for record in published.forecasts] == [record.value for record in expected.forecasts]
 
 
+async def test_what_it_learned_from_outlives_the_log(bootstrap: str, topics: Topics, tmp_path: Path) -> None:
+    """Retention is shorter than the history: the last training's input fills it up after a restart."""
+    prices = await topics.create("prices")
+    feed, messages = Feed(bootstrap, prices), sawtooth(520)
+    async with Service(bootstrap, tmp_path, prices, retrain={"first": 300, "every": 200}) as service:
+        await feed.send(messages[:300])
+        await service.retrained("promoted")
+        await feed.send(messages[300:400])
+        await service.caught_up(400)
+        assert await service.terminate() == 0
+        await expire(bootstrap, prices, 390)
+
+        service.start()
+        back = await service.logged("history goes back beyond the log")
+        short = await service.logged("the log is too short to learn from as much as before")
+        await feed.send(messages[400:])
+        training = await service.logged("training")
+    assert back["ticks"] >= 320, "the first 300, and the ring of 20"
+    assert back["ticks"] + short["lost"] == 400
+    assert training["ticks"] >= back["ticks"] + 100
+
+
 async def test_on_a_full_disk_trainings_fail_and_serving_goes_on_until_there_is_room(
     bootstrap: str, topics: Topics, tmp_path: Path
 ) -> None:

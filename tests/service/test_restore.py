@@ -5,8 +5,9 @@ import pytest
 from aiokafka import TopicPartition
 
 from streamer.errors import BrokerError
+from streamer.service.history import load_history
 from streamer.service.partition import Replay
-from streamer.service.restore import load_history, offset_to_commit, restore
+from streamer.service.restore import offset_to_commit, restore
 
 TP = TopicPartition("prices", 0)
 
