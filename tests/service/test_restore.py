@@ -23,7 +23,7 @@ def broker_that_fails_to_read_back() -> Any:
 
 def partition_behind(schedules: Any) -> Any:
     """One stream that was restored from its snapshot, without the ticks from before it."""
-    stream = Mock(history_complete=False, held=5, restored_ticks=0)
+    stream = Mock(history_complete=False, restored=5, restored_ticks=0)
     stream.engine.settings.history = 10
     stream.engine.symbols = ("a",)
     return Mock(streams={"one": stream}, schedules=schedules, restore=Mock(return_value=5))
