@@ -100,6 +100,7 @@ class PartitionWorker:
         self._position = 0
         self._ready: list[_Exchange] = []
         self._stopping = False
+        self._attempt = 0  # sessions in a row that committed nothing
         self._fetch_timeout: asyncio.Timeout | None = None
 
     def __str__(self) -> str:
@@ -107,14 +108,13 @@ class PartitionWorker:
 
     async def run(self) -> None:
         """Serve until `stop`; a broker that is away is waited for. FencedError: another owner has taken over."""
-        attempt = 0
         while not self._stopping:
             try:
                 await self._session()
             except (BrokerError, KafkaError) as error:
                 self._observer.progress()  # a broker that is away is no reason to restart this process
-                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                attempt += 1
+                delay = _RETRY_SECONDS[min(self._attempt, len(_RETRY_SECONDS) - 1)]
+                self._attempt += 1
                 reason = await self._broker.refusal() or str(error)
                 log.warning("partition begins anew", partition=str(self), error=reason, in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
@@ -187,7 +187,7 @@ class PartitionWorker:
             self._observer.restored(self, time.monotonic() - began)
             await self._replace_lost()
             history = asyncio.create_task(self._load_history())
-            await self._serve()
+            await self._serve(history)
         finally:
             if history is not None:
                 history.cancel()
@@ -201,7 +201,7 @@ class PartitionWorker:
         while True:
             try:
                 return await load_history(self._broker, self.tp, self.partition)
-            except (BrokerError, KafkaError) as error:
+            except (BrokerError, KafkaError, OSError) as error:
                 log.warning("the history cannot be read back yet", partition=str(self), reason=str(error))
                 await asyncio.sleep(_HISTORY_SECONDS)
 
@@ -212,9 +212,11 @@ class PartitionWorker:
                 self._observer.progress()
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
-    async def _serve(self) -> None:
+    async def _serve(self, history: asyncio.Task[None]) -> None:
         while not self._stopping:
             self._observer.progress()
+            if history.done():
+                history.result()  # or what nobody expected would be lost, and trainings would wait for ever
             await self._swap_ready()
             if fetched := await self._fetch():
                 await self._process(fetched)
@@ -287,13 +289,17 @@ class PartitionWorker:
         return _Fetched(records, time.monotonic()) if records else None
 
     async def _cross_gap(self) -> None:
-        """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows."""
+        """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows.
+
+        A position that is there after all is kept: a leader that had just taken over may not have known it yet.
+        """
         first, end = await self._broker.offsets(self.tp)
         if self._position > end:
             raise restore.made_anew(self.tp, end, self._position)
-        log.warning("records expired unread", partition=str(self), lost=first - self._position)
-        self._position = first
-        self._consumer.seek(self.tp, first)
+        if self._position < first:
+            log.warning("records expired unread", partition=str(self), lost=first - self._position)
+            self._position = first
+        self._consumer.seek(self.tp, self._position)
 
     async def _process(self, fetched: _Fetched) -> None:
         batch = Batch(self._position)
@@ -315,6 +321,7 @@ class PartitionWorker:
         offset = restore.offset_to_commit(batch.next_offset, self.partition.replay_from(batch))
         await self._sink.commit(batch.records, (self.tp, offset))
         self._position = batch.next_offset
+        self._attempt = 0
         self.partition.committed(batch)
 
     def _ask_for_trainings(self) -> None:

@@ -57,7 +57,9 @@ def snapshots(records: list[ConsumerRecord]) -> dict[str, bytes]:
     for each in records:
         found.process(each, batch)
     found.save_due(batch, everything=True)
-    return {each.key.decode(): each.value for each in batch.records if each.topic == "state" and each.key and each.value}
+    return {
+        each.key.decode(): each.value for each in batch.records if each.topic == "state" and each.key and each.value
+    }
 
 
 class Log:
@@ -83,7 +85,7 @@ def read_back(found: Partition, log: Log) -> None:
 
 def minutes(found: Partition, stream: str) -> list[int]:
     """Of the ticks that `stream` learns from."""
-    return (found.streams[stream].engine.history.times // STEP).tolist()
+    return [time // STEP for time in found.streams[stream].engine.history.times.tolist()]
 
 
 def with_a_behind() -> tuple[list[ConsumerRecord], Partition]:
