@@ -253,8 +253,8 @@ class Partition:
         unsaved = (s.unsaved for s in self.streams.values() if s.unsaved is not None and s.name not in saved)
         return min(unsaved, default=Replay(batch.next_offset, self.newest))
 
-    def restore(self, name: str, snapshot: bytes) -> int:
-        """Put back a stream from its snapshot; returns the offset that follows what it holds.
+    def restored(self, name: str, snapshot: bytes) -> Stream:
+        """The stream of a snapshot; loads the model that it names. Changes nothing: to be called in a thread.
 
         SnapshotError where it cannot be used; ConfigError where it is not ours to use.
         """
@@ -271,5 +271,4 @@ class Partition:
         # `feed.max_ahead`, if the feed is not a replay.
         seen = int(restored.extra.get("seen", restored.engine.position.last or 0))
         ticks = len(restored.engine.history)
-        self.streams[name] = Stream(name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks)
-        return held
+        return Stream(name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks)

@@ -92,8 +92,8 @@ def with_a_behind() -> tuple[list[ConsumerRecord], Partition]:
     """Records of two streams in turn, and their partition: the snapshot of `a` is older, and replayed up to 50."""
     records = [record(offset, "ab"[offset % 2]) for offset in range(60)]
     found = partition()
-    found.restore("a", snapshots(records[:20])["a"])
-    found.restore("b", snapshots(records[:50])["b"])
+    found.streams["a"] = found.restored("a", snapshots(records[:20])["a"])
+    found.streams["b"] = found.restored("b", snapshots(records[:50])["b"])
     for each in records[20:50]:
         found.process(each, Batch(0))
     return records, found
@@ -124,7 +124,7 @@ def test_nor_does_one_that_is_saved_before_the_second_attempt() -> None:
 def test_a_symbol_that_joins_meanwhile_is_blank_in_the_ticks_before(batch: int) -> None:
     records = [*(record(offset, "a") for offset in range(30)), record(30, "a", "A", "B")]
     found = partition()
-    found.restore("a", snapshots(records[:30])["a"])
+    found.streams["a"] = found.restored("a", snapshots(records[:30])["a"])
     meanwhile = [lambda: None] * (batch - 1) + [lambda: take(found, records[30:])]
     read_back(found, Log(records, iter(meanwhile)))
     assert minutes(found, "a") == list(range(31))
