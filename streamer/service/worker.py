@@ -36,6 +36,9 @@ class Observer(Protocol):
     def restored(self, worker: "PartitionWorker", seconds: float) -> None:
         """The partition's streams are as they were, and it begins to serve."""
 
+    def interrupted(self, worker: "PartitionWorker") -> None:
+        """It serves no longer, until it is restored."""
+
     def committed(
         self, worker: "PartitionWorker", batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
     ) -> None:
@@ -113,6 +116,7 @@ class PartitionWorker:
                 await self._session()
             except (BrokerError, KafkaError) as error:
                 self._observer.progress()  # a broker that is away is no reason to restart this process
+                self._observer.interrupted(self)
                 delay = _RETRY_SECONDS[min(self._attempt, len(_RETRY_SECONDS) - 1)]
                 self._attempt += 1
                 reason = await self._broker.refusal() or str(error)

@@ -35,7 +35,8 @@ class Kafka:
         self._fetched = deque(fetched)
         self._first = first
         self._committed = offset_to_commit(5, Replay(5))
-        self.worker = PartitionWorker(TP, self.as_any, self.as_any, partition, Mock())
+        self.observer = Mock()
+        self.worker = PartitionWorker(TP, self.as_any, self.as_any, partition, self.observer)
 
     @property
     def as_any(self) -> Any:
@@ -114,6 +115,15 @@ async def test_a_broker_that_was_there_again_is_waited_for_as_briefly_as_at_firs
     with capture_logs() as logs:
         await kafka.worker.run()
     assert [each["in_seconds"] for each in logs if each["event"] == "partition begins anew"] == [0.0, 1e-6, 0.0]
+
+
+async def test_its_observer_hears_when_it_serves_no_longer_and_when_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", (0.0,))
+    kafka = Kafka(*([record(offset, "a")] for offset in (5, 5)))
+    kafka.commits.append(BrokerError("away"))
+    await kafka.worker.run()
+    told = [call[0] for call in kafka.observer.method_calls if call[0] in ("restored", "interrupted")]
+    assert told == ["restored", "interrupted", "restored"]
 
 
 async def test_what_nobody_expected_of_the_history_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
