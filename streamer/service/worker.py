@@ -1,6 +1,7 @@
 """One input partition, from assignment to revocation: restore, then fetch, process, commit, again and again."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class PartitionWorker:
         self._sink: Sink
         self._position = 0
         self._ready: list[_Exchange] = []
-        self._stopping = False
+        self._stopped = asyncio.Event()
         self._attempt = 0  # sessions in a row that committed nothing
         self._fetch_timeout: asyncio.Timeout | None = None
 
@@ -111,7 +112,7 @@ class PartitionWorker:
 
     async def run(self) -> None:
         """Serve until `stop`; a broker that is away is waited for. FencedError: another owner has taken over."""
-        while not self._stopping:
+        while not self._stopped.is_set():
             try:
                 await self._session()
             except (BrokerError, KafkaError) as error:
@@ -123,11 +124,13 @@ class PartitionWorker:
                 log.warning("partition begins anew", partition=str(self), error=reason, in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
                 self.partition = self._new_partition()
-                await asyncio.sleep(delay)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._stopped.wait()
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is committed, and a last snapshot."""
-        self._stopping = True
+        self._stopped.set()
         self._interrupt_fetch()
 
     async def install(self, stream: Stream, model_id: str) -> None:
@@ -217,7 +220,7 @@ class PartitionWorker:
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
     async def _serve(self, history: asyncio.Task[None]) -> None:
-        while not self._stopping:
+        while not self._stopped.is_set():
             self._observer.progress()
             if history.done():
                 history.result()  # or what nobody expected would be lost, and trainings would wait for ever
@@ -276,7 +279,7 @@ class PartitionWorker:
         """
         try:
             async with asyncio.timeout(None) as self._fetch_timeout:
-                if self._stopping or self._ready:
+                if self._stopped.is_set() or self._ready:
                     return None
                 most = self._broker.settings.max_poll_records
                 found = await self._consumer.getmany(self.tp, timeout_ms=_FETCH_MS, max_records=most)

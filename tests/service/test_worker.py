@@ -117,6 +117,18 @@ async def test_a_broker_that_was_there_again_is_waited_for_as_briefly_as_at_firs
     assert [each["in_seconds"] for each in logs if each["event"] == "partition begins anew"] == [0.0, 1e-6, 0.0]
 
 
+async def test_asked_to_stop_it_does_not_wait_for_its_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", (3600.0,))
+    kafka = Kafka([record(5, "a")])
+    kafka.commits.append(BrokerError("away"))
+    running = asyncio.create_task(kafka.worker.run())
+    while not kafka.observer.interrupted.called:
+        await asyncio.sleep(0)
+    kafka.worker.stop()
+    async with asyncio.timeout(5):
+        await running
+
+
 async def test_its_observer_hears_when_it_serves_no_longer_and_when_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_SECONDS", (0.0,))
     kafka = Kafka(*([record(offset, "a")] for offset in (5, 5)))
