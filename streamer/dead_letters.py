@@ -2,9 +2,11 @@
 
 Their names are those of KIP-1034 (dead-letter queues of Kafka Streams), whose tools then know them; what the KIP has no
 name for begins with `streamer.original.`. A message may bring headers of the same names, if it was sent again from the
-dead letters: ours stand behind them, and the last of a name counts, as for `Headers.lastHeader` of Kafka's Java client.
+dead letters: ours stand behind them, `REASON` first, and the last of a name counts, as for `Headers.lastHeader` of
+Kafka's Java client.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -74,7 +76,7 @@ class DeadLetter:
     @property
     def length(self) -> int | None:
         """Bytes of the original's value; None where it had none."""
-        full = _number(plain(dict(self.record.headers).get(length_of("value"))))
+        full = _number(plain(_behind_reason(self.record.headers).get(length_of("value"))))
         if full is not None:
             return full
         return None if self.record.value is None else len(self.record.value)
@@ -96,6 +98,15 @@ class DeadLetter:
             "detail": self.detail,
             "bytes": self.length,
         }
+
+
+def _behind_reason(headers: Iterable[Header]) -> dict[str, bytes]:
+    """Those of this dead letter alone: a whole message may have brought the lengths of one that was cut."""
+    found: dict[str, bytes] = {}
+    for name, data in headers:
+        found = {} if name == REASON else found
+        found[name] = data
+    return found
 
 
 def _number(text: str | None) -> int | None:

@@ -2,13 +2,18 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+# RuntimeError: an archive that says it is encrypted, or compressed in a way that is not supported here.
+_DAMAGED = (OSError, EOFError, KeyError, AttributeError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
@@ -24,5 +29,5 @@ def unpack(data: bytes) -> dict[str, Array]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError(f"not an .npz archive: {error}") from error

@@ -116,9 +116,11 @@ class ModelStore:
         """
         found = []
         for folder in self._names(self._stream(stream)):
-            if folder in (_SWAPS, _INPUT) or (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
+            if folder in (_SWAPS, _INPUT):
                 continue
             try:
+                if (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
+                    continue
                 if self._key is not None:
                     verify(data, self._get(f"{self._stream(stream)}/{folder}/{SIGNATURE}"), self._key)
                 found.append(Manifest.from_bytes(data))

@@ -1,6 +1,7 @@
 """Kafka as the daemon sees it: clients with every setting explicit, topics checked, offsets and records looked up."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -279,11 +280,14 @@ class Broker:
     async def warm_offset(self, tp: TopicPartition, before: int) -> int:
         """An offset from which on a full history lies before the offset `before`."""
         first, _ = await self.offsets(tp)
-        if first >= before:
-            return before
-        async with self._reader(tp, before - 1) as reader:
-            last = await anext(_batches(reader, tp, before))
-        return min(before, await self._offset_at(tp, last[-1].timestamp - self._input_span, first))
+        start, last = before, None
+        while last is None:  # behind the last record may stand what is none: the markers of transactions
+            if start <= first:
+                return before
+            start = max(first, before - 1 - 10 * (before - start))
+            async for records in self.read(tp, start, before):
+                last = records[-1]
+        return min(before, await self._offset_at(tp, last.timestamp - self._input_span, first))
 
     async def _offset_at(self, tp: TopicPartition, timestamp: int, otherwise: int) -> int:
         async with self._reader(tp) as reader:
@@ -389,8 +393,6 @@ def _held(record: ConsumerRecord, up_to: int) -> int:
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-    except TimeoutError:
-        return

@@ -72,6 +72,10 @@ class Events:
             for swap in stream.engine.swaps:
                 self._errand(self._store.record_swap, stream.name, asdict(swap))
 
+    def interrupted(self, worker: PartitionWorker) -> None:
+        """A partition begins anew: until it is restored we do not serve it."""
+        self.assigned(worker)
+
     def _show_readiness(self) -> None:
         waiting = ", ".join(sorted(self._restoring))
         self._health.set("state", not waiting, f"restoring {waiting}" if waiting else "restored")

@@ -74,7 +74,7 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
 
 
 async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition, behind: dict[str, Stream]) -> None:
-    end = max(stream.held for stream in behind.values())
+    end = max(stream.restored for stream in behind.values())
     ticks = {name: _OldTicks(stream) for name, stream in behind.items()}
     async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
         for record in records:
@@ -82,7 +82,7 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
                 name, tick = partition.decode(record)
             except DecodeError:
                 continue
-            if name in ticks and record.offset < behind[name].held:
+            if name in ticks and record.offset < behind[name].restored:
                 ticks[name].take(tick)
         await asyncio.sleep(0)
     for old in ticks.values():
@@ -90,7 +90,10 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
 
 
 class _OldTicks:
-    """Accepted ticks of one stream from before its snapshot."""
+    """Accepted ticks of one stream from before the snapshot that it was restored from.
+
+    The stream goes on meanwhile: further snapshots and new symbols come.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._engine = stream.engine
@@ -105,10 +108,17 @@ class _OldTicks:
         if np.isnan(prices).all() or placement.verdict is Verdict.AHEAD:
             return
         self._position = placement.position
+        self._widen()
         if placement.verdict is Verdict.ACCEPTED:
             self._buffer.append(placement.time, placement.is_break, prices)
 
+    def _widen(self) -> None:
+        width = len(self._engine.symbols)
+        if self._buffer.prices.shape[1] < width:
+            self._buffer = self._buffer.widened(width)
+
     def hand_over(self) -> None:
+        self._widen()
         older = slice(0, max(0, len(self._buffer) - self._known))
         buffer = self._buffer
         self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])

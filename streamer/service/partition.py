@@ -48,6 +48,7 @@ class Stream:
 
     held: offset up to which (exclusive) its records are in the last snapshot. unsaved: the first record taken in since
     that snapshot, None if there is none. ticks: how many since. seen: the partition's `newest` at its last tick.
+    restored: `held` of the snapshot that it was put back from, and stays so; restored_ticks: in the ring of that one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Stream:
     unsaved: "Replay | None" = None
     ticks: int = 0
     seen: int = 0
+    restored: int = 0
     restored_ticks: int = 0
     history_complete: bool = False
 
@@ -251,8 +253,8 @@ class Partition:
         unsaved = (s.unsaved for s in self.streams.values() if s.unsaved is not None and s.name not in saved)
         return min(unsaved, default=Replay(batch.next_offset, self.newest))
 
-    def restore(self, name: str, snapshot: bytes) -> int:
-        """Put back a stream from its snapshot; returns the offset that follows what it holds.
+    def restored(self, name: str, snapshot: bytes) -> Stream:
+        """The stream of a snapshot; loads the model that it names. Changes nothing: to be called in a thread.
 
         SnapshotError where it cannot be used; ConfigError where it is not ours to use.
         """
@@ -268,5 +270,5 @@ class Partition:
         # A snapshot from before there was `seen` counts as of its last tick's time: older than it is by no more than
         # `feed.max_ahead`, if the feed is not a replay.
         seen = int(restored.extra.get("seen", restored.engine.position.last or 0))
-        self.streams[name] = Stream(name, restored.engine, held, seen=seen, restored_ticks=len(restored.engine.history))
-        return held
+        ticks = len(restored.engine.history)
+        return Stream(name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks)

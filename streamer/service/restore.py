@@ -95,7 +95,7 @@ async def _left_snapshots(broker: Broker, tp: TopicPartition, partition: Partiti
     left = []
     for name, snapshot in (await broker.snapshots(tp.partition)).items():
         with contextlib.suppress(SnapshotError):
-            if (held := _put_back(partition, name, snapshot)) > end:
+            if (held := await _put_back(partition, name, snapshot)) > end:
                 raise made_anew(tp, end, held)
             left.append(OutputRecord(broker.settings.topics.state, name.encode(), None))
     if left:
@@ -117,7 +117,7 @@ async def _read_snapshots(
     held = []
     for name, snapshot in (await broker.snapshots(tp.partition, up_to)).items():
         try:
-            held.append(_put_back(partition, name, snapshot))
+            held.append(await _put_back(partition, name, snapshot))
             if held[-1] > committed.offset and not is_ours:
                 del partition.streams[name]
                 raise SnapshotError(f"it holds offset {held[-1] - 1}, and somebody has set the group's offset back")
@@ -128,8 +128,11 @@ async def _read_snapshots(
     return Replay(min(held, default=committed.offset)) if noted is None else noted
 
 
-def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:
+async def _put_back(partition: Partition, name: str, snapshot: bytes) -> int:
+    """Returns the offset that follows what the stream holds. A model store that is slow must not stop all else."""
     try:
-        return partition.restore(name, snapshot)
+        stream = await asyncio.to_thread(partition.restored, name, snapshot)
     except NewerSnapshotError as error:
         raise ConfigError(f"stream {name!r}: {error}") from error
+    partition.streams[name] = stream
+    return stream.held

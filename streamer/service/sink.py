@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError, StreamerError
@@ -84,11 +84,8 @@ class _Producing:
             raise FencedError(str(error)) from error
         except TimeoutError as error:
             raise BrokerError(f"the broker did not answer within {self._timeout:g} s") from error
-        except KafkaError as error:
+        except (KafkaError, IllegalOperation) as error:
             raise BrokerError(f"the broker refused: {error!r}") from error
-
-    async def _send(self, records: Iterable[OutputRecord]) -> list[_Sent]:
-        return [(record.topic, await self._queue(record)) for record in records]
 
     async def _queue(self, record: OutputRecord) -> asyncio.Future[Any]:
         try:
@@ -104,15 +101,25 @@ class _Producing:
         return queued
 
     @contextlib.asynccontextmanager
-    async def _acknowledged(self, sent: list[_Sent]) -> AsyncIterator[None]:
-        """Leave the block once the broker has all that was sent. What refuses a record fails all that follows it."""
+    async def _sent(self, records: Iterable[OutputRecord]) -> AsyncIterator[None]:
+        """Leave the block once the broker has all `records`.
+
+        One that it refuses fails all that follow, those too that are still to be queued.
+        """
+        sent: list[_Sent] = []
         try:
+            for record in records:
+                sent.append((record.topic, await self._queue(record)))
             yield
             await asyncio.gather(*(queued for _, queued in sent))
-        except KafkaError as error:
-            refused = (topic for topic, queued in sent if _is_too_large(queued))
-            if topic := next(refused, None):
-                raise self._too_large(topic) from error
+        except (KafkaError, IllegalOperation) as error:
+            failures = [(topic, reason) for topic, queued in sent if (reason := _failure(queued))]
+            for topic, reason in failures:
+                if isinstance(reason, MessageSizeTooLargeError):
+                    raise self._too_large(topic) from error
+            if failures and isinstance(error, IllegalOperation):
+                # It says no more than that there is no transaction any more: what ended it, the records know.
+                raise failures[0][1] from error
             raise
 
     def _too_large(self, topic: str) -> StreamerError:
@@ -155,7 +162,7 @@ class ExactlyOnce(_Producing):
     async def _transaction(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
         # No abort when this fails: with the broker away it would wait for ever, and the next producer's start aborts.
         await self._producer.begin_transaction()
-        async with self._acknowledged(await self._send(records)):
+        async with self._sent(records):
             if offset is not None:
                 await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
         await self._producer.commit_transaction()
@@ -183,11 +190,11 @@ class AtLeastOnce(_Producing):
     async def _in_order(self, records: Sequence[OutputRecord], offset: Offset | None) -> None:
         state = self._topics.state
         for part in ((r for r in records if r.topic != state), (r for r in records if r.topic == state)):
-            async with self._acknowledged(await self._send(part)):
+            async with self._sent(part):
                 pass
         if offset is not None:
             await self._consumer.commit(dict([offset]))
 
 
-def _is_too_large(queued: asyncio.Future[Any]) -> bool:
-    return queued.done() and not queued.cancelled() and isinstance(queued.exception(), MessageSizeTooLargeError)
+def _failure(queued: asyncio.Future[Any]) -> BaseException | None:
+    return queued.exception() if queued.done() and not queued.cancelled() else None

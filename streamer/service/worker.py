@@ -1,6 +1,7 @@
 """One input partition, from assignment to revocation: restore, then fetch, process, commit, again and again."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ class Observer(Protocol):
 
     def restored(self, worker: "PartitionWorker", seconds: float) -> None:
         """The partition's streams are as they were, and it begins to serve."""
+
+    def interrupted(self, worker: "PartitionWorker") -> None:
+        """It serves no longer, until it is restored."""
 
     def committed(
         self, worker: "PartitionWorker", batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
@@ -99,7 +103,8 @@ class PartitionWorker:
         self._sink: Sink
         self._position = 0
         self._ready: list[_Exchange] = []
-        self._stopping = False
+        self._stopped = asyncio.Event()
+        self._attempt = 0  # sessions in a row that committed nothing
         self._fetch_timeout: asyncio.Timeout | None = None
 
     def __str__(self) -> str:
@@ -107,23 +112,25 @@ class PartitionWorker:
 
     async def run(self) -> None:
         """Serve until `stop`; a broker that is away is waited for. FencedError: another owner has taken over."""
-        attempt = 0
-        while not self._stopping:
+        while not self._stopped.is_set():
             try:
                 await self._session()
             except (BrokerError, KafkaError) as error:
                 self._observer.progress()  # a broker that is away is no reason to restart this process
-                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                attempt += 1
+                self._observer.interrupted(self)
+                delay = _RETRY_SECONDS[min(self._attempt, len(_RETRY_SECONDS) - 1)]
+                self._attempt += 1
                 reason = await self._broker.refusal() or str(error)
                 log.warning("partition begins anew", partition=str(self), error=reason, in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
                 self.partition = self._new_partition()
-                await asyncio.sleep(delay)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._stopped.wait()
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is committed, and a last snapshot."""
-        self._stopping = True
+        self._stopped.set()
         self._interrupt_fetch()
 
     async def install(self, stream: Stream, model_id: str) -> None:
@@ -187,7 +194,7 @@ class PartitionWorker:
             self._observer.restored(self, time.monotonic() - began)
             await self._replace_lost()
             history = asyncio.create_task(self._load_history())
-            await self._serve()
+            await self._serve(history)
         finally:
             if history is not None:
                 history.cancel()
@@ -201,7 +208,7 @@ class PartitionWorker:
         while True:
             try:
                 return await load_history(self._broker, self.tp, self.partition)
-            except (BrokerError, KafkaError) as error:
+            except (BrokerError, KafkaError, OSError) as error:
                 log.warning("the history cannot be read back yet", partition=str(self), reason=str(error))
                 await asyncio.sleep(_HISTORY_SECONDS)
 
@@ -212,9 +219,11 @@ class PartitionWorker:
                 self._observer.progress()
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
-    async def _serve(self) -> None:
-        while not self._stopping:
+    async def _serve(self, history: asyncio.Task[None]) -> None:
+        while not self._stopped.is_set():
             self._observer.progress()
+            if history.done():
+                history.result()  # or what nobody expected would be lost, and trainings would wait for ever
             await self._swap_ready()
             if fetched := await self._fetch():
                 await self._process(fetched)
@@ -270,7 +279,7 @@ class PartitionWorker:
         """
         try:
             async with asyncio.timeout(None) as self._fetch_timeout:
-                if self._stopping or self._ready:
+                if self._stopped.is_set() or self._ready:
                     return None
                 most = self._broker.settings.max_poll_records
                 found = await self._consumer.getmany(self.tp, timeout_ms=_FETCH_MS, max_records=most)
@@ -287,13 +296,17 @@ class PartitionWorker:
         return _Fetched(records, time.monotonic()) if records else None
 
     async def _cross_gap(self) -> None:
-        """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows."""
+        """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows.
+
+        A position that is there after all is kept: a leader that had just taken over may not have known it yet.
+        """
         first, end = await self._broker.offsets(self.tp)
         if self._position > end:
             raise restore.made_anew(self.tp, end, self._position)
-        log.warning("records expired unread", partition=str(self), lost=first - self._position)
-        self._position = first
-        self._consumer.seek(self.tp, first)
+        if self._position < first:
+            log.warning("records expired unread", partition=str(self), lost=first - self._position)
+            self._position = first
+        self._consumer.seek(self.tp, self._position)
 
     async def _process(self, fetched: _Fetched) -> None:
         batch = Batch(self._position)
@@ -315,6 +328,7 @@ class PartitionWorker:
         offset = restore.offset_to_commit(batch.next_offset, self.partition.replay_from(batch))
         await self._sink.commit(batch.records, (self.tp, offset))
         self._position = batch.next_offset
+        self._attempt = 0
         self.partition.committed(batch)
 
     def _ask_for_trainings(self) -> None:

@@ -1,3 +1,5 @@
+import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +32,46 @@ def test_a_set_is_read_as_it_was_saved(tmp_path: Path) -> None:
         assert getattr(loaded, name).tobytes() == getattr(saved, name).tobytes()
 
 
-@pytest.mark.parametrize("contents", [b"", b"PK nonsense", b"\x80\x04N."])
+def altered(data: bytes, at: int, value: int) -> bytes:
+    """A set with one byte changed in what its archive says of its first file; `at`: from the signature on."""
+    changed = bytearray(data)
+    changed[data.index(b"PK\x01\x02") + at] = value
+    return bytes(changed)
+
+
+def archive(contents: bytes) -> bytes:
+    """A compressed archive with the file `times.npy`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as found:
+        found.writestr("times.npy", contents)
+    return buffer.getvalue()
+
+
+PACKED = training_set(walk(20)).pack()
+UNFINISHED = b"{'descr': ("
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"",
+        b"PK nonsense",
+        b"\x80\x04N.",
+        altered(PACKED, 8, 1),
+        altered(PACKED, 10, 99),
+        archive(b"x" * 99).replace(b"\xab\xa8", b"\xff\xff"),
+        archive(b"\x93NUMPY\x01\x00" + len(UNFINISHED).to_bytes(2, "little") + UNFINISHED),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "a pickle",
+        "encrypted",
+        "compressed in an unknown way",
+        "a broken stream",
+        "a broken header",
+    ],
+)
 def test_a_file_that_is_no_set_is_refused(tmp_path: Path, contents: bytes) -> None:
     (tmp_path / "set.npz").write_bytes(contents)
     with pytest.raises(TrainingError, match=r"set\.npz is no training set"):

@@ -10,6 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from streamer.errors import ArtifactError, ConfigError
 from streamer.model.artifact import MANIFEST
+from streamer.model.manifest import MAX_MANIFEST_BYTES
 from streamer.model.store import ModelStore, quote_name
 from tests.model.helpers import STEP, artifact, bits
 
@@ -130,13 +131,14 @@ def test_a_damaged_model_is_refused_with_its_place(store: ModelStore) -> None:
         reopened(store).load(STREAM, artifact().id)
 
 
+@pytest.mark.parametrize("contents", [b"{}", b" " * (MAX_MANIFEST_BYTES + 1)], ids=["no manifest", "too large for one"])
 def test_an_unreadable_manifest_is_logged_and_hides_no_other(
-    store: ModelStore, caplog: pytest.LogCaptureFixture
+    store: ModelStore, caplog: pytest.LogCaptureFixture, contents: bytes
 ) -> None:
     for as_of in (5, 9):
         store.save(STREAM, artifact(as_of=as_of * STEP))
     damaged = artifact(as_of=9 * STEP).id
-    put(store, MANIFEST, b"{}", damaged)
+    put(store, MANIFEST, contents, damaged)
     with caplog.at_level(logging.WARNING):
         assert [manifest.as_of for manifest in store.list(STREAM)] == [5 * STEP]
     assert damaged in caplog.text

@@ -1,5 +1,6 @@
 """What follows from the workers' events: jobs for the trainer, and what the store keeps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -41,6 +42,8 @@ class Owner:
 
     streams: dict[str, Stream] = field(default_factory=dict)
 
+    name = "prices-0"
+
     @property
     def partition(self) -> "Owner":
         """The partition, which holds the streams."""
@@ -62,7 +65,8 @@ class Around:
         self.registry = CollectorRegistry()
         self.store = ModelStore(str(folder), keep=1)
         self.trainer = QueueOnly(self.store)
-        self.events = Events(Metrics(self.registry), Health(60), self.store, self.trainer)
+        self.health = Health(60)
+        self.events = Events(Metrics(self.registry), self.health, self.store, self.trainer)
         self.owner = Owner()
         self.worker = cast(PartitionWorker, self.owner)
 
@@ -74,6 +78,22 @@ class Around:
 @pytest.fixture
 def around(tmp_path: Path) -> Around:
     return Around(tmp_path)
+
+
+def test_ready_is_who_has_restored_all_partitions_and_was_not_interrupted_since(around: Around) -> None:
+    events, worker = around.events, around.worker
+    told: list[Callable[[], None]] = [
+        lambda: events.joined(1),
+        lambda: events.assigned(worker),
+        lambda: events.restored(worker, 0.1),
+        lambda: events.interrupted(worker),
+        lambda: events.restored(worker, 0.1),
+    ]
+    seen = []
+    for event in told:
+        event()
+        seen.append(around.health.readiness().ok)
+    assert seen == [True, False, True, False, True]
 
 
 def test_a_training_is_queued_once_and_counted_by_its_reason(around: Around) -> None:

@@ -1,6 +1,7 @@
 """A rejoin that never ends is noticed; one that waits for its broker is left alone."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +37,22 @@ async def test_a_broker_that_is_away_is_waited_for(joining: bool, answer: Callab
     broker = Broker(answer)
     watching = asyncio.create_task(watch(lambda: joining, broker.answers, LIMIT))
     while broker.asked < 50:
+        assert not watching.done()
+        await asyncio.sleep(0)
+    watching.cancel()
+
+
+async def test_a_process_that_stood_still_was_not_joining_all_along() -> None:
+    """Its clock says so, but nobody could have assigned it anything."""
+
+    def answer(asked: int) -> bool:
+        if asked == 2:
+            time.sleep(LIMIT)  # all stands still: the event loop too
+        return asked % 5 != 0
+
+    broker = Broker(answer)
+    watching = asyncio.create_task(watch(lambda: True, broker.answers, LIMIT))
+    while broker.asked < 10:
         assert not watching.done()
         await asyncio.sleep(0)
     watching.cancel()

@@ -39,6 +39,14 @@ def test_the_headers_of_a_message_that_was_a_dead_letter_before_do_not_hide_ours
     assert dict(again.headers)[TIMESTAMP] == b"1234"
 
 
+def test_a_whole_message_with_the_headers_of_a_dead_letter_that_was_cut_is_whole() -> None:
+    cut = dead_letter_record("letters", source(b"k", b"v" * 9000), Rejected("first", "one"), SMALLEST_DEAD_LETTER)
+    assert (read_back(cut).is_cut, read_back(cut).length) == (True, 9000)
+    again = dead_letter_record("letters", source(b"k", b"short", cut.headers), Rejected("second", "two"))
+    letter = read_back(again)
+    assert (letter.is_cut, letter.length) == (False, 5)
+
+
 def test_the_largest_dead_letter_is_one_byte_over_which_it_is_cut() -> None:
     message = source(b"k", b"v" * 5000, (("own", b"1"),))
     whole = dead_letter_record("letters", message, Rejected("r", "d"))
