@@ -123,6 +123,7 @@ class Telemetry:
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
                 metrics.tick_seen(stream, outcome.as_of / 1000)
+                metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)
                 if outcome.conflict:
@@ -141,6 +142,8 @@ class Telemetry:
             metrics.missing_ticks.labels(stream).inc(step.missing)
         if step.is_break:
             metrics.session_breaks.labels(stream).inc()
+        if step.restarted:
+            log.warning("time has restarted, late ticks kept rising: a new session begins", stream=stream)
         if step.spacing is not None:
             log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
         if step.switched:
@@ -149,7 +152,6 @@ class Telemetry:
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
         metrics.watch(stream.name, EngineScores(engine))
-        metrics.last_forecast_timestamp.labels(stream.name).set(time.time())
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
 
