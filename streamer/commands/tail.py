@@ -106,7 +106,8 @@ async def _require_topic(settings: "Settings", topic: str, name: str, stop: asyn
         if not stop.is_set() and topic not in await broker.admin.list_topics():
             raise ConfigError(
                 f"topic {topic!r} (kafka.topics.{name.replace('-', '_')}) does not exist at"
-                f" {settings.kafka.bootstrap_servers}: `streamer run` makes it, or check the name"
+                f" {settings.kafka.bootstrap_servers}: `streamer {'feed' if name == 'prices' else 'run'}` makes it, or"
+                " check the name"
             )
     finally:
         await broker.close()
