@@ -73,8 +73,10 @@ class Telemetry:
         log.info("partition serves", partition=partition.name, streams=streams, seconds=round(seconds, 3))
 
     def _watch(self, stream: Stream) -> None:
-        self._metrics.watch(stream.name, EngineScores(stream.engine))
+        self._show(stream)
         self.show_model(stream)
+        if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
+            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""

@@ -88,3 +88,11 @@ def test_that_time_has_restarted_is_said_once(telemetry: Telemetry) -> None:
     with capture_logs() as logs:
         telemetry.committed(partition(stream), Batch(3, steps=[(stream, step) for step in again]), [], 0.0, None)
     assert [entry["stream"] for entry in logs if "time has restarted" in str(entry["event"])] == ["s"]
+
+
+def test_a_feed_that_is_silent_since_before_the_start_has_its_lag_shown() -> None:
+    metrics = Metrics(CollectorRegistry(), clock=lambda: 1_000.0)
+    stream, _ = fed([1.0, 1.0])
+    Telemetry(metrics).restored(partition(stream), 0.1)
+    assert metrics.registry.get_sample_value("streamer_feed_lag_seconds", {"stream": "s"}) == 1_000.0 - 60.0
+    assert metrics.registry.get_sample_value("streamer_window_fill_ratio", {"stream": "s"}) == 2 / 100
