@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
         help="only what comes from now on (default), or first all that is there",
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="end after N records")
-    parser.add_argument("--json", action="store_true", help="a JSON value a line, as it was sent")
+    parser.add_argument("--json", action="store_true", help="JSON, a value a line; a dead letter with its reason")
     parser.set_defaults(handler=handle)
 
 
