@@ -20,7 +20,7 @@ examples:
   streamer backtest prices.csv -o result     what would they have been worth?
 
 exit codes: 0 stopped as asked; 1 failed, a restart may help; 2 wrong usage; 3 a configuration or start-up that a
-restart cannot mend.
+restart cannot mend; 130 Ctrl-C before there was anything to keep.
 """
 
 

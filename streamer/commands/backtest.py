@@ -35,7 +35,7 @@ examples:
 
 The engine of `streamer run` goes over the file: each row is forecast before it is read, and models are trained on what
 came before. The first rows are history only; of the rest FOLDER gets predicted.csv, test_data.csv, report.html,
-summary.json and the models. Its step is found from the rows. Ctrl-C ends it and writes what is done.
+summary.json and the models. The step is found from the rows. Ctrl-C ends it and writes what is done.
 """
 
 

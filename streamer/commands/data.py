@@ -32,8 +32,9 @@ examples:
   streamer feed -c config/streamer.yaml sawtooth.csv              to your Kafka
 
 Column a is a triangle 1, 2, ... 9, 10, 9, ... 2 over and over, b the same nine rows later, c, d and e are 3, 12 and 6
-rows later; all times one factor in (0, 1), which depends on the seed alone: it is one price step, the unit of an error
-worth naming. The first ten rows are left out, as in the article. Times begin at 1970-01-01T00:00Z.
+rows later; all times one factor in (0.1, 1), which depends on the seed alone: it is one price step, the unit of an
+error worth naming. The first ten rows, from 1970-01-01T00:00Z on, are left out, as in the article: times begin ten
+steps later.
 """
 
 

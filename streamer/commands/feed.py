@@ -26,8 +26,9 @@ examples:
   streamer feed -c config/streamer.yaml prices.csv --rate 10
   streamer feed -c config/streamer.yaml prices.csv --rate 0 --keep-times --limit 10000
 
-DATA.csv: first column the time (ISO-8601, UTC if it has no zone), then a column of prices per symbol; a blank cell
-is no price. The whole file is checked before anything is sent. Ctrl-C stops it and says how many were sent.
+DATA.csv: first column the time (ISO-8601, UTC if it has no zone; or epoch milliseconds), then a column of prices per
+symbol; a blank cell is no price. The whole file is checked before anything is sent. Ctrl-C stops it and says how many
+were sent.
 """
 
 

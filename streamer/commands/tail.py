@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
         help="only what comes from now on (default), or first all that is there",
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="end after N records")
-    parser.add_argument("--json", action="store_true", help="a JSON value a line, as it was sent")
+    parser.add_argument("--json", action="store_true", help="JSON, a value a line; a dead letter with its reason")
     parser.set_defaults(handler=handle)
 
 
@@ -106,7 +106,8 @@ async def _require_topic(settings: "Settings", topic: str, name: str, stop: asyn
         if not stop.is_set() and topic not in await broker.admin.list_topics():
             raise ConfigError(
                 f"topic {topic!r} (kafka.topics.{name.replace('-', '_')}) does not exist at"
-                f" {settings.kafka.bootstrap_servers}: `streamer run` makes it, or check the name"
+                f" {settings.kafka.bootstrap_servers}: `streamer {'feed' if name == 'prices' else 'run'}` makes it, or"
+                " check the name"
             )
     finally:
         await broker.close()

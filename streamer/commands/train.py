@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamer.commands.arguments import broker_unless_given
+from streamer.commands.arguments import broker_unless_given, count
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -42,13 +42,15 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="where it goes")
+    parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="default: model")
     parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be beaten")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="processors to use (default 1)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")
     parser.add_argument("--attached", action="store_true", help="end when stdin ends")
-    parser.add_argument("--memory-limit", type=int, metavar="BYTES", help="data memory (default: retrain.memory_limit)")
+    parser.add_argument(
+        "--memory-limit", type=int, metavar="BYTES", help="with --background (default: retrain.memory_limit)"
+    )
     parser.set_defaults(handler=handle)
 
 

@@ -176,7 +176,7 @@ class ForecastEngine:
         Work out all that the tick changes, then change it: nothing below the line can fail half-way.
         """
         self._follow_schedule()
-        previous = self.position.last
+        previous, restarts = self.position.last, self.position.restarts
         row = Row(placement.time, prices, placement.is_break)
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
         before = self.market.seeing(prices)
@@ -201,6 +201,7 @@ class ForecastEngine:
             blanks=int(np.isnan(prices).sum()),
             missing=missing,
             is_break=row.is_break and previous is not None,
+            restarted=placement.position.restarts > restarts,
             training=training,
             spacing=spacing,
             switched=switched,

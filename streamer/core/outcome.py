@@ -56,9 +56,9 @@ class Step:
     """All that one tick brought about.
 
     scored: forecasts compared with prices. blanks: known symbols without a price. missing: steps before it that
-    had no tick. is_break: a session began. training: why a training is due now, if one is. spacing: the spacing
-    that the feed seems to keep instead of the step (ms), said once. switched: symbols whose changes are differences
-    from now on, since a price was not positive.
+    had no tick. is_break: a session began. restarted: with it, time. training: why a training is due now, if one is.
+    spacing: the spacing that the feed seems to keep instead of the step (ms), said once. switched: symbols whose
+    changes are differences from now on, since a price was not positive.
     """
 
     outcome: Outcome
@@ -66,6 +66,7 @@ class Step:
     blanks: int = 0
     missing: int = 0
     is_break: bool = False
+    restarted: bool = False
     training: str | None = None
     spacing: int | None = None
     switched: tuple[str, ...] = ()

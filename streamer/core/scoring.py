@@ -27,8 +27,8 @@ def mean_ratio(pairs: Iterable[tuple[float, float]]) -> float:
 class Scoreboard:
     """Squared errors and coverage per symbol, over the last `window` scored forecasts and since the beginning.
 
-    All forecasters are scored on the same cells. The window is kept in blocks, the oldest dropped whole: it
-    covers between 23/24 of `window` and all of it once so many forecasts were scored.
+    All forecasters are scored on the same cells. The window is kept in up to 24 blocks of equal size, together at most
+    `window`, the oldest dropped whole: once full it covers between all of them but one and all.
     """
 
     def __init__(self, n_symbols: int, n_forecasters: int, window: int) -> None:

@@ -102,11 +102,11 @@ class Broker:
         return self._admin
 
     async def answers(self) -> bool:
-        """Whether the broker is there."""
+        """Whether one of the brokers is there and lets us in; the admin client would ask any, and give up with it."""
         try:
             async with asyncio.timeout(self.settings.transaction_timeout):
-                await self.admin.list_topics()
-        except (KafkaError, OSError, TimeoutError):
+                await self._access.check()
+        except (BrokerError, ConfigError, TimeoutError):
             return False
         return True
 

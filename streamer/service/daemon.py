@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 _STALL_SECONDS = 60.0  # a worker's loop comes round twice a second: without any for so long, the process is stuck
 _STUCK_SECONDS, _STUCK_SESSIONS = 120.0, 5.0  # a rebalance waits a session for each member that is slow
 _IDLE_SECONDS = 1.0
+_BROKER_SECONDS = 5.0  # less than the ten after which probes commonly ask again
 _REJOIN_SECONDS = 1.0
 _REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
@@ -66,6 +67,7 @@ class Daemon:
         self._events = Events(self.metrics, self.health, self._store, self._trainer)
         self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
         self._was_member = False
+        self._stop_by: float | None = None
         self._group: Group | None = None
         self._background: list[asyncio.Task[None]] = []
         self._http = HttpServer(
@@ -92,6 +94,7 @@ class Daemon:
             await self._broker.connect(self._stop)
             if not self._stop.is_set():
                 await self._broker.check_topics()
+                self._background.append(asyncio.create_task(self._watch_broker()))
                 await self._serve()
         finally:
             for task in self._background:
@@ -170,13 +173,13 @@ class Daemon:
 
     async def _leave(self, group: Group, consumer: AIOKafkaConsumer) -> None:
         """Within the deadline, whatever the broker does: what is not committed then, the next owner does again."""
-        limit = self._settings.daemon.shutdown_timeout
+        limit = self._seconds_left()
         try:
             async with asyncio.timeout(limit):
                 await group.leave()
                 await stop_consumer(consumer)
         except TimeoutError:
-            log.error("left without the broker's answer", daemon_shutdown_timeout=limit)
+            log.error("left without the broker's answer", seconds=round(limit, 1))
 
     def _new_worker(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> PartitionWorker:
         settings = wiring.partition_settings(self._settings)
@@ -202,6 +205,13 @@ class Daemon:
             due = time.monotonic() + _IDLE_SECONDS
             await asyncio.sleep(_IDLE_SECONDS)
             self._takeovers.lagged(time.monotonic() - due)
+
+    async def _watch_broker(self) -> None:
+        """Not ready while the broker is away: with no tick under way, nothing else would notice."""
+        while True:
+            answers = await self._broker.answers()
+            self.health.set("broker", answers, "answers" if answers else "away")
+            await asyncio.sleep(_BROKER_SECONDS)
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -260,13 +270,21 @@ class Daemon:
     # --- shut down ------------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
-        limit = self._settings.daemon.shutdown_timeout
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(self._seconds_left()):
                 await self._events.errands()
                 await self._broker.close()
-        await self._http.stop(limit)
+        await self._http.stop(self._seconds_left())
         log.info("stopped")
+
+    def _seconds_left(self) -> float:
+        """Of `daemon.shutdown_timeout`, which all steps of a stop share, but for a second that each may have."""
+        limit = self._settings.daemon.shutdown_timeout
+        if not self._stop.is_set():
+            return limit  # to join the group anew takes what it takes
+        now = time.monotonic()
+        self._stop_by = self._stop_by or now + limit
+        return max(1.0, self._stop_by - now)
 
 
 class _Schedules(dict[str, list[Swap]]):

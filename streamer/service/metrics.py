@@ -199,19 +199,19 @@ class Metrics:
         registry = self.registry
         self.tick_to_forecast = Histogram(
             "streamer_tick_to_forecast_seconds",
-            "From the fetch that returned a tick to the commit that made its forecast visible",
+            "From the fetch that returned a record to the commit that made its outcome visible",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.engine_time = Histogram(
             "streamer_engine_seconds",
-            "One tick's way through the engine",
+            "One record's way through the engine, decoding and encoding included",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.retrain_duration = Histogram(
             "streamer_retrain_duration_seconds",
-            "From the start of a training's process to its end",
+            "From a training's turn to its end, if promoted until its model has caught up",
             buckets=DURATION_BUCKETS,
             registry=registry,
         )

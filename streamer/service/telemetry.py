@@ -73,8 +73,10 @@ class Telemetry:
         log.info("partition serves", partition=partition.name, streams=streams, seconds=round(seconds, 3))
 
     def _watch(self, stream: Stream) -> None:
-        self._metrics.watch(stream.name, EngineScores(stream.engine))
+        self._show(stream)
         self.show_model(stream)
+        if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
+            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -123,6 +125,7 @@ class Telemetry:
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
                 metrics.tick_seen(stream, outcome.as_of / 1000)
+                metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)
                 if outcome.conflict:
@@ -141,6 +144,8 @@ class Telemetry:
             metrics.missing_ticks.labels(stream).inc(step.missing)
         if step.is_break:
             metrics.session_breaks.labels(stream).inc()
+        if step.restarted:
+            log.warning("time has restarted, late ticks kept rising: a new session begins", stream=stream)
         if step.spacing is not None:
             log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
         if step.switched:
@@ -149,7 +154,6 @@ class Telemetry:
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
         metrics.watch(stream.name, EngineScores(engine))
-        metrics.last_forecast_timestamp.labels(stream.name).set(time.time())
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
 

@@ -61,7 +61,9 @@ class Kafka(Section):
         description="Where a group without committed offsets begins: warm (history is read back, forecasts"
         " from the end of the topic on), earliest, latest, or an ISO-8601 time with a zone.",
     )
-    create_topics: bool = Field(default=True, description="Whether missing topics are created.")
+    create_topics: bool = Field(
+        default=True, description="Whether missing topics are created; that of prices by `streamer feed` alone."
+    )
     replication_factor: int | None = Field(
         default=None, ge=1, le=32767, description="Of topics created here; null: the broker's default."
     )

@@ -195,7 +195,12 @@ class Models(Section):
     """The model store."""
 
     url: Text = Field(default="models", description="Folder or fsspec URL.")
-    keep: int = Field(default=5, ge=1, le=10_000, description="Newest models kept per stream, besides those in use.")
+    keep: int = Field(
+        default=5,
+        ge=1,
+        le=10_000,
+        description="Newest models kept per stream, besides that in service and that before.",
+    )
     hmac_key: SigningKey | None = Field(
         default=None,
         description="Key that signs the models; with it, an unsigned one is refused unread. Never in the file.",

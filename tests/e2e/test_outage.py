@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, sawtooth
-from tests.e2e.harness import Service
+from tests.e2e.harness import Service, until
 from tests.support import KafkaBroker, MissingProgramsError, eventually
 
 PRICES = "prices"
@@ -47,6 +47,26 @@ async def test_asked_to_stop_while_the_broker_is_away_it_ends_in_order(broker: K
         assert await service.terminate() == 0
         assert service.events("stopped")
         assert "Traceback" not in service.stderr()
+
+
+async def test_while_the_broker_is_away_it_is_alive_and_not_ready(broker: KafkaBroker, tmp_path: Path) -> None:
+    """With no tick under way either, of which it would notice."""
+    address = await with_prices(broker)
+    feed = Feed(address, PRICES)
+    await feed.send(sawtooth(50))
+    async with Service(address, tmp_path, PRICES, retrain={"every": 0}) as service:
+
+        async def answers(readiness: int) -> bool:
+            assert (await service.get("/livez"))[0] == 200
+            return (await service.get("/readyz"))[0] == readiness
+
+        await service.caught_up(50)
+        await until(lambda: answers(200))
+        broker.stop(keep_data=True)
+        await until(lambda: answers(503))
+        assert '"failing": ["broker"]' in (await service.get("/readyz"))[1]
+        broker.start()
+        await until(lambda: answers(200))
 
 
 async def test_a_broker_that_comes_back_finds_it_where_it_was(broker: KafkaBroker, tmp_path: Path) -> None:

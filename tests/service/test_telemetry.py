@@ -66,3 +66,33 @@ def test_what_the_settings_ask_for_is_not_said(change: Change, telemetry: Teleme
         telemetry.committed(partition(stream), Batch(3, steps=[(stream, step) for step in steps]), [], 0.0, None)
         telemetry.restored(partition(stream), 0.1)
     assert said(logs) == []
+
+
+def test_the_time_of_the_last_forecast_is_not_moved_by_a_tick_that_is_dropped() -> None:
+    metrics = Metrics(CollectorRegistry())
+    telemetry, (stream, [step]) = Telemetry(metrics), fed([1.0])
+    late = stream.engine.process(Tick(-60_000, {"A": 1.0, "B": 1.0}))
+
+    def shown() -> float | None:
+        return metrics.registry.get_sample_value("streamer_last_forecast_timestamp_seconds", {"stream": "s"})
+
+    telemetry.committed(partition(stream), Batch(1, steps=[(stream, late)]), [], 0.0, None)
+    assert shown() is None
+    telemetry.committed(partition(stream), Batch(2, steps=[(stream, step)]), [], 0.0, None)
+    assert shown() is not None
+
+
+def test_that_time_has_restarted_is_said_once(telemetry: Telemetry) -> None:
+    stream, _ = fed([1.0] * 20)
+    again = [stream.engine.process(Tick(60_000 * i, {"A": 1.0, "B": 1.0})) for i in range(SETTINGS.late_reset + 3)]
+    with capture_logs() as logs:
+        telemetry.committed(partition(stream), Batch(3, steps=[(stream, step) for step in again]), [], 0.0, None)
+    assert [entry["stream"] for entry in logs if "time has restarted" in str(entry["event"])] == ["s"]
+
+
+def test_a_feed_that_is_silent_since_before_the_start_has_its_lag_shown() -> None:
+    metrics = Metrics(CollectorRegistry(), clock=lambda: 1_000.0)
+    stream, _ = fed([1.0, 1.0])
+    Telemetry(metrics).restored(partition(stream), 0.1)
+    assert metrics.registry.get_sample_value("streamer_feed_lag_seconds", {"stream": "s"}) == 1_000.0 - 60.0
+    assert metrics.registry.get_sample_value("streamer_window_fill_ratio", {"stream": "s"}) == 2 / 100
