@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streamer.core.tick import Tick
+from streamer.pricefile import PriceFile
 from tests.e2e.harness import Service
 from tests.support import SHARED_DATA, KafkaBroker, kcat
 
@@ -46,12 +48,12 @@ async def default_service(bootstrap: str, folder: Path, **sections: Figures) -> 
     return service
 
 
-async def make_input(service: Service) -> None:
+async def make_input(service: Service, partitions: int = 1) -> None:
     """Make the input topic."""
     admin = AIOKafkaAdminClient(bootstrap_servers=service.bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(service.topic("prices"), 1, 1)])
+        await admin.create_topics([NewTopic(service.topic("prices"), partitions, 1)])
     finally:
         await admin.close()
 
@@ -93,6 +95,14 @@ class Prices:
         """Times of the rows."""
         with self.path.open(newline="") as file:
             return [datetime.fromisoformat(row[0]) for row in islice(csv.reader(file), 1, None)]
+
+    def there_and_back(self, ticks: int) -> Iterator[Tick]:
+        """So many ticks a minute apart: the file forwards, then backwards, and so on, so that no price leaps."""
+        rows = [tick.prices for tick in PriceFile(self.path).ticks(limit=ticks)]
+        start = self.times()[0]
+        path = cycle(chain(rows, reversed(rows)))
+        for number, prices in enumerate(islice(path, ticks)):
+            yield Tick(round((start + number * MINUTE).timestamp() * 1000), prices)
 
 
 async def feed(service: Service, prices: Prices, rate: float) -> None:
