@@ -73,14 +73,15 @@ class Prices:
 
     @classmethod
     def random_walk(cls, path: Path, rows: int) -> "Prices":
-        """Prices of seven symbols whose log returns are noise."""
+        """Prices of seven symbols that carry a part of their last change on: a model has something to find."""
         draw, start = random.Random(0), datetime(2018, 1, 1, tzinfo=UTC)
-        prices = [10.0 ** (number - 1) for number in range(SYMBOLS)]
+        prices, changes = [10.0 ** (number - 1) for number in range(SYMBOLS)], [0.0] * SYMBOLS
         with path.open("w", newline="") as file:
             lines = csv.writer(file)
             lines.writerow(["timestamp", *(f"S{number}" for number in range(SYMBOLS))])
             for row in range(rows):
-                prices = [price * (1.0 + draw.gauss(0.0, 1e-3)) for price in prices]
+                changes = [draw.gauss(0.3 * change, 1e-3) for change in changes]
+                prices = [price * (1.0 + change) for price, change in zip(prices, changes, strict=True)]
                 lines.writerow([iso(start + row * MINUTE), *(f"{price:.6g}" for price in prices)])
         return cls(path)
 

@@ -3,7 +3,8 @@
     scripts/bench leaks [--ticks N] [--trainings K] [--rate R] [--data CSV] [--json]
 
 The ticks are fed to `streamer run` in K equal parts; after each, the training that it makes due is waited for, and the
-swap, if its model is promoted. Fits are short, since a fit is another process. `retrain.history` is a tenth of the
+swap, if its model is promoted. Fits are short, and of a small
+network, since a fit is another process. `retrain.history` is a tenth of the
 ticks, so that the history is full at the first look: what is more afterwards has no end to grow to. (A row of history
 is 9 bytes and 8 for each symbol, so that the default of 20,000 rows of 7 symbols takes 2 MB at most.)
 
@@ -34,6 +35,7 @@ from tests.support import eventually
 
 LOOKS = 10
 FIT = {"steps": 60, "refit": False}
+NETWORK = {"layers": [{"units": 8}], "embedding": 0, "members": 1}
 GATE = {"tolerance": 0.02}  # most trainings are to end in a swap
 MEASURED = ("anonymous_mb", "resident_mb", "files", "threads", "children")
 OUTCOMES = ("promoted", "rejected", "failed", "skipped")
@@ -61,7 +63,7 @@ async def measure(folder: Path, ticks: list[Tick], trainings: int, rate: float) 
     retrain = {"first": part, "every": part, "drift": 0, "history": max(part, tenth)}
     looks: list[Figures] = []
     with running_broker(folder) as bootstrap:
-        service = await default_service(bootstrap, folder, retrain=retrain, fit=FIT, gate=GATE)
+        service = await default_service(bootstrap, folder, retrain=retrain, network=NETWORK, fit=FIT, gate=GATE)
         await make_input(service)
         async with service, Publisher(bootstrap, Route(service.topic("prices")), timeout=60.0) as publisher:
             await service.ready()
@@ -78,7 +80,7 @@ async def measure(folder: Path, ticks: list[Tick], trainings: int, rate: float) 
         "trainings": outcomes,
         "looks": looks,
         "ratios": {name: _ratio(looks[0][name], looks[-1][name]) for name in MEASURED},
-        "slope_mb": _slope(looks[len(looks) // 2 :]),
+        "slope_mb": _slope(looks[(len(looks) - 1) // 2 :]),
         "load_average": {"before": load[0], "after": os.getloadavg()[0]},
     }
 
@@ -121,7 +123,9 @@ def _ratio(first: float, last: float) -> float | None:
     return round(last / first, 3) if first else None
 
 
-def _slope(looks: list[Figures]) -> float:
+def _slope(looks: list[Figures]) -> float | None:
+    if len(looks) < 2:
+        return None
     ticks, memory = ([look[name] for look in looks] for name in ("ticks", "anonymous_mb"))
     return round(1e4 * float(np.polyfit(ticks, memory, 1)[0]), 3)
 
