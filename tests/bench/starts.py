@@ -42,7 +42,7 @@ from tests.e2e.feeding import Feed, Message
 from tests.e2e.harness import Service
 from tests.support import CHECKOUT, eventually
 
-FIT = {"steps": 60, "refit": False}
+FIT = {"steps": 30, "refit": False}
 LIMIT = 120.0  # seconds for a start, the session timeout being 30
 LIVE = 20_000  # ticks held ready for the time in which the daemon is started again and again
 BARE = {"interpreter": "pass", "imports": "import streamer.service.daemon"}
@@ -140,6 +140,7 @@ async def _ready(service: Service) -> float:
 
 async def _failover(bootstrap: str, folder: Path, prices: Prices, plan: Plan) -> Figures:
     service = await default_service(bootstrap, folder, **plan.sections())
+    service.settings["kafka"]["topics"]["prices"] = "shared"
     live = await _learned(service, prices, plan, partitions=2)
     flow = Feed(bootstrap, service.topic("prices")).flowing(live, 2 * plan.rate)
     async with service, service.sibling() as other, _watching(service) as seen, flow:
