@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streamer.core.tick import Tick
+from streamer.pricefile import PriceFile
 from tests.e2e.harness import Service
 from tests.support import SHARED_DATA, KafkaBroker, kcat
 
@@ -46,12 +48,12 @@ async def default_service(bootstrap: str, folder: Path, **sections: Figures) -> 
     return service
 
 
-async def make_input(service: Service) -> None:
+async def make_input(service: Service, partitions: int = 1) -> None:
     """Make the input topic."""
     admin = AIOKafkaAdminClient(bootstrap_servers=service.bootstrap)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(service.topic("prices"), 1, 1)])
+        await admin.create_topics([NewTopic(service.topic("prices"), partitions, 1)])
     finally:
         await admin.close()
 
@@ -71,14 +73,15 @@ class Prices:
 
     @classmethod
     def random_walk(cls, path: Path, rows: int) -> "Prices":
-        """Prices of seven symbols whose log returns are noise."""
+        """Prices of seven symbols that carry a part of their last change on: a model has something to find."""
         draw, start = random.Random(0), datetime(2018, 1, 1, tzinfo=UTC)
-        prices = [10.0 ** (number - 1) for number in range(SYMBOLS)]
+        prices, changes = [10.0 ** (number - 1) for number in range(SYMBOLS)], [0.0] * SYMBOLS
         with path.open("w", newline="") as file:
             lines = csv.writer(file)
             lines.writerow(["timestamp", *(f"S{number}" for number in range(SYMBOLS))])
             for row in range(rows):
-                prices = [price * (1.0 + draw.gauss(0.0, 1e-3)) for price in prices]
+                changes = [draw.gauss(0.3 * change, 1e-3) for change in changes]
+                prices = [price * (1.0 + change) for price, change in zip(prices, changes, strict=True)]
                 lines.writerow([iso(start + row * MINUTE), *(f"{price:.6g}" for price in prices)])
         return cls(path)
 
@@ -93,6 +96,14 @@ class Prices:
         """Times of the rows."""
         with self.path.open(newline="") as file:
             return [datetime.fromisoformat(row[0]) for row in islice(csv.reader(file), 1, None)]
+
+    def there_and_back(self, ticks: int) -> Iterator[Tick]:
+        """So many ticks a minute apart: the file forwards, then backwards, and so on, so that no price leaps."""
+        rows = [tick.prices for tick in PriceFile(self.path).ticks(limit=ticks)]
+        start = self.times()[0]
+        path = cycle(chain(rows, reversed(rows)))
+        for number, prices in enumerate(islice(path, ticks)):
+            yield Tick(round((start + number * MINUTE).timestamp() * 1000), prices)
 
 
 async def feed(service: Service, prices: Prices, rate: float) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,21 +12,25 @@ from tests.bench._parts import Prices
 from tests.support import CHECKOUT
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # one training, at idle priority, beside whatever else runs
-def test_the_serving_bench_reports_latency_with_and_without_a_training(tmp_path: Path, bootstrap: str) -> None:
-    """`bootstrap` says that there is a Kafka to be had; the bench starts its own."""
-    walk = Prices.random_walk(tmp_path / "walk.csv", 2_000)
-    options = ("--ticks", "700", "--rate", "100", "--json", "--data", str(walk.path))
+def bench(name: str, folder: Path, *options: str) -> Any:
+    """The figures of a benchmark on prices of its own."""
+    walk = Prices.random_walk(folder / "walk.csv", 2_000)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.serving", *options],
+        [sys.executable, "-m", f"tests.bench.{name}", *options, "--json", "--data", str(walk.path)],
         capture_output=True,
         text=True,
         check=False,
         cwd=CHECKOUT,
     )
     assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # one training, at idle priority, beside whatever else runs
+def test_the_serving_bench_reports_latency_with_and_without_a_training(tmp_path: Path, bootstrap: str) -> None:
+    """`bootstrap` says that there is a Kafka to be had; the bench starts its own."""
+    figures = bench("serving", tmp_path, "--ticks", "700", "--rate", "100")
     assert figures["outcomes"]["forecasts"] == 1_700
     assert figures["trainings"]["ended"][0]["event"] in ("model promoted", "model rejected")
     for measured in ("visible", "tick_to_forecast", "engine"):
@@ -34,3 +39,24 @@ def test_the_serving_bench_reports_latency_with_and_without_a_training(tmp_path:
         assert phases["both training"]["n"] >= 100
         assert phases["both idle"]["p99"] > 0
     assert 0 < figures["memory_mb"]["trained"]["resident"] < 1_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_leaks_bench_reports_what_trainings_leave_behind(tmp_path: Path, bootstrap: str) -> None:
+    figures = bench("leaks", tmp_path, "--ticks", "900", "--trainings", "3")
+    assert figures["trainings"]["promoted"] + figures["trainings"]["rejected"] == 3
+    assert [look["ticks"] for look in figures["looks"]] == [300, 600, 900]
+    assert all(20 < look["anonymous_mb"] < look["resident_mb"] < 1_000 for look in figures["looks"])
+    assert all(look["children"] == 0 for look in figures["looks"])
+    assert figures["ratios"]["files"] < 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_starts_bench_reports_seconds_after_each_kind_of_end(tmp_path: Path, bootstrap: str) -> None:
+    figures = bench("starts", tmp_path, "--times", "1", "--history", "600", "--session-timeout", "4")
+    assert 0 < figures["interpreter"]["median"] < figures["imports"]["median"]
+    assert all(figures[situation]["forecast"]["median"] > 0 for situation in ("graceful", "killed_static"))
+    assert figures["killed"]["ready"]["median"] > 2  # nobody is let in before the session of 4 s has ended
+    assert figures["failover"]["silent"]["median"] > 2
