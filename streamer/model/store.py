@@ -88,7 +88,9 @@ class ModelStore:
         folder = self._stream(stream)
         with self._storage("write"):
             self._fs.makedirs(folder, exist_ok=True)
-            self._put(f"{folder}/{_INPUT}", (b"" if self._key is None else sign(data, self._key)) + data)
+            self._put(
+                f"{folder}/{_INPUT}", (b"" if self._key is None else sign(_named(stream, data), self._key)) + data
+            )
 
     def load_input(self, stream: str) -> bytes | None:
         """What `save_input` stored, None if nothing. ArtifactError where the key did not sign it."""
@@ -97,7 +99,7 @@ class ModelStore:
             return data
         signature, newline, data = data.partition(b"\n")
         try:
-            verify(data, signature + newline, self._key)
+            verify(_named(stream, data), signature + newline, self._key)
         except ArtifactError:
             raise ArtifactError(
                 f"{self.url}/{quote_name(stream)}/{_INPUT} is not signed by models.hmac_key: refused unread"
@@ -227,6 +229,11 @@ class ModelStore:
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             raise ArtifactError(f"models.url {self.url}: cannot {verb} there ({reason})") from error
+
+
+def _named(stream: str, data: bytes) -> bytes:
+    """What is signed of a training's input: it is that of one stream, and no manifest."""
+    return b"streamer.input\0" + stream.encode(errors="surrogatepass") + b"\0" + data
 
 
 def _moment(swap: Mapping[str, Any]) -> tuple[int, int]:

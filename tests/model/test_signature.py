@@ -127,3 +127,27 @@ def test_a_folder_is_signed_and_checked_as_a_store_is(tmp_path: Path) -> None:
     artifacts.write(MODEL, folder)
     with pytest.raises(ArtifactError, match=r"manifest\.sig is missing"):
         artifacts.read(folder, KEY)
+
+
+def test_the_input_of_a_training_is_given_back_as_it_was_stored(url: str) -> None:
+    for key in (None, KEY):
+        store = ModelStore(url, 1, key)
+        assert store.load_input("nothing") is None
+        store.save_input(STREAM, b"line\nline")
+        assert store.load_input(STREAM) == b"line\nline"
+
+
+@pytest.mark.parametrize("key", [None, FOREIGN], ids=["unsigned", "foreign"])
+def test_an_input_that_the_key_did_not_sign_is_refused(url: str, key: bytes | None) -> None:
+    ModelStore(url, 1, key).save_input(STREAM, b"line\nline")
+    with pytest.raises(ArtifactError, match=r"input\.npz is not signed by models\.hmac_key"):
+        ModelStore(url, 1, KEY).load_input(STREAM)
+
+
+def test_the_input_of_another_stream_is_refused(url: str) -> None:
+    store = ModelStore(url, 1, KEY)
+    store.save_input("other", b"data")
+    (Path(url) / STREAM).mkdir()
+    (Path(url) / "other" / "input.npz").rename(Path(url) / STREAM / "input.npz")
+    with pytest.raises(ArtifactError, match="not signed"):
+        store.load_input(STREAM)
