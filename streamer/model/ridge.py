@@ -119,7 +119,7 @@ def choose_penalties(cells: Cells, fit_end: int, stop_end: int) -> list[float]:
 
 
 def for_rows(penalties: Sequence[float], few: int, many: int) -> list[float]:
-    """Penalties that were best with `few` rows, for `many`: against what is chance in as many coefficients, no more."""
+    """Penalties that were best with `few` rows, for `many`, of which each has to tell less from chance."""
     return [penalty * few / many for penalty in penalties]
 
 
