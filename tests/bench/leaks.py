@@ -3,10 +3,10 @@
     scripts/bench leaks [--ticks N] [--trainings K] [--rate R] [--data CSV] [--json]
 
 The ticks are fed to `streamer run` in K equal parts; after each, the training that it makes due is waited for, and the
-swap, if its model is promoted. Fits are short, and of a small
-network, since a fit is another process. `retrain.history` is a tenth of the
-ticks, so that the history is full at the first look: what is more afterwards has no end to grow to. (A row of history
-is 9 bytes and 8 for each symbol, so that the default of 20,000 rows of 7 symbols takes 2 MB at most.)
+swap, if its model is promoted. Fits are short, and of a small network, since a fit is another process.
+`retrain.history` is one part, so that the history is full at the first look: what is more afterwards has no end to grow
+to. (A row of history is 9 bytes and 8 for each symbol: the default of 20,000 rows of 7 symbols takes 2 MB at most. The
+store keeps 8 models at hand, of 0.06 MB each here.)
 
 Looked at whenever another tenth of the ticks is through, with no training under way:
 
@@ -60,7 +60,7 @@ def main() -> None:
 async def measure(folder: Path, ticks: list[Tick], trainings: int, rate: float) -> Figures:
     """Feed `ticks`, `rate` a second, with so many trainings; AssertionError where an outcome is wrong."""
     load, part, tenth = os.getloadavg(), len(ticks) // trainings, len(ticks) // LOOKS
-    retrain = {"first": part, "every": part, "drift": 0, "history": max(part, tenth)}
+    retrain = {"first": part, "every": part, "drift": 0, "history": part}
     looks: list[Figures] = []
     with running_broker(folder) as bootstrap:
         service = await default_service(bootstrap, folder, retrain=retrain, network=NETWORK, fit=FIT, gate=GATE)

@@ -7,7 +7,8 @@ which a model serves and none is trained any more. Then ticks arrive steadily, a
 
 - `graceful`: SIGTERM, and it is started again once it has ended; `killed`: SIGKILL, and it is started again at once;
   `killed_static`: the same with `kafka.instance_id`. Seconds from the start of the process: `ready` until /readyz
-  answers 200, `forecast` until a `read_committed` subscriber has the first forecast that it made.
+  answers 200, `forecast` until a `read_committed` subscriber has the first forecast that it made. `cpu`: seconds of
+  it that the process had taken when it was ready, which say more where the machine is busy.
 - `failover`: two instances with a partition each, of which one is killed. Seconds from then: `silent` until there is a
   forecast of its partition by the other, `shared` the longest time without one of the other's own partition.
 - `interpreter`, `imports`: the bare costs, Python that does nothing, and one that imports the daemon.
@@ -20,6 +21,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -87,7 +89,7 @@ def main() -> None:
 async def measure(folder: Path, prices: Prices, plan: Plan) -> Figures:
     """All situations, one after the other."""
     load = os.getloadavg()
-    bare = {name: _median([_bare(code) for _ in range(plan.times)]) for name, code in BARE.items()}
+    bare = {name: _medians([_bare(code) for _ in range(plan.times)]) for name, code in BARE.items()}
     with running_broker(folder) as bootstrap:
         starts = await _restarts(bootstrap, folder, prices, plan)
         failover = await _failover(bootstrap, folder, prices, plan)
@@ -120,19 +122,20 @@ async def _again(service: Service, seen: "Seen", plan: Plan, end: Callable[[], A
     assert service.code() in (0, -signal.SIGKILL), service.stderr()
     ends, began = await seen.ends(), time.monotonic()
     service.start()
-    ready, forecast = await asyncio.gather(_ready(service), seen.first(ends))
-    return {"ready": ready - began, "forecast": forecast - began}
+    (ready, cpu), forecast = await asyncio.gather(_ready(service), seen.first(ends))
+    return {"ready": ready - began, "forecast": forecast - began, "cpu": cpu}
 
 
-async def _ready(service: Service) -> float:
-    """When /readyz first answered 200."""
+async def _ready(service: Service) -> tuple[float, float]:
+    """When /readyz first answered 200, and the seconds of CPU that the process had taken by then."""
 
     async def is_ready() -> bool:
         assert not service.has_ended(), service.stderr()
         return (await service.get("/readyz"))[0] == 200
 
     await eventually(is_ready, timeout=LIMIT)
-    return time.monotonic()
+    user, system = Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return time.monotonic(), (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 # --- two instances ----------------------------------------------------------------------------------------------------
@@ -259,11 +262,13 @@ async def _watching(service: Service) -> AsyncIterator[Seen]:
             await asyncio.wait([following])
 
 
-def _bare(code: str) -> float:
-    """Seconds of Python for this."""
-    began = time.monotonic()
+def _bare(code: str) -> dict[str, float]:
+    """What Python takes for this."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": time.monotonic() - began, "cpu": cpu}
 
 
 def _medians(found: list[dict[str, float]]) -> Figures:

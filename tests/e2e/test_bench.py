@@ -56,7 +56,8 @@ def test_the_leaks_bench_reports_what_trainings_leave_behind(tmp_path: Path, boo
 @pytest.mark.timeout(600)
 def test_the_starts_bench_reports_seconds_after_each_kind_of_end(tmp_path: Path, bootstrap: str) -> None:
     figures = bench("starts", tmp_path, "--times", "1", "--history", "600", "--session-timeout", "4")
-    assert 0 < figures["interpreter"]["median"] < figures["imports"]["median"]
-    assert all(figures[situation]["forecast"]["median"] > 0 for situation in ("graceful", "killed_static"))
+    assert 0 < figures["interpreter"]["cpu"]["median"] < figures["imports"]["cpu"]["median"]
+    for situation in ("graceful", "killed_static"):
+        assert all(figures[situation][name]["median"] > 0 for name in ("ready", "forecast", "cpu"))
     assert figures["killed"]["ready"]["median"] > 2  # nobody is let in before the session of 4 s has ended
     assert figures["failover"]["silent"]["median"] > 2
