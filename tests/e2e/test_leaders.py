@@ -1,0 +1,97 @@
+"""Leaders that move from one broker to another, in a cluster of two."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tests.e2e.feeding import Feed, sawtooth
+from tests.e2e.harness import Service, until
+from tests.support import KafkaBroker, MissingProgramsError, free_port
+
+REPLICATED = """
+offsets.topic.replication.factor=2
+transaction.state.log.replication.factor=2
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Two brokers; the first is the controller too. bootstrap: the first's address. second: may be stopped."""
+
+    bootstrap: str
+    second: KafkaBroker
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    try:
+        yield from _started(tmp_path)
+    except MissingProgramsError as error:
+        pytest.skip(f"no Kafka: {error}")
+
+
+def _started(folder: Path) -> Iterator[Cluster]:
+    common, own = folder / "common.properties", folder / "second.properties"
+    common.write_text(REPLICATED)
+    first = KafkaBroker(folder / "first", common)
+    bootstrap = first.start()
+    settings = dict(line.split("=", 1) for line in _lines(folder / "first" / "server.properties"))
+    port = free_port()
+    own.write_text(
+        f"{REPLICATED}process.roles=broker\nnode.id=2\nlisteners=PLAINTEXT://127.0.0.1:{port}\n"
+        f"controller.quorum.voters={settings['controller.quorum.voters']}\n"
+    )
+    second = KafkaBroker(folder / "second", own)
+    second.start(port)
+    yield Cluster(bootstrap, second)
+    if second.is_running():
+        second.stop()
+    first.stop()
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if "=" in line]
+
+
+async def leaders(admin: AIOKafkaAdminClient, topics: list[str]) -> set[int]:
+    """The brokers that lead their partitions now."""
+    described = await admin.describe_topics(topics)
+    return {partition["leader"] for topic in described for partition in topic["partitions"]}
+
+
+async def in_sync(admin: AIOKafkaAdminClient, topics: list[str]) -> bool:
+    """Whether both brokers have all that was written."""
+    described = await admin.describe_topics(topics)
+    return all(len(partition["isr"]) == 2 for topic in described for partition in topic["partitions"])
+
+
+@pytest.mark.timeout(240)
+async def test_leaders_that_move_to_another_broker_and_back_cost_no_offset_its_outcome(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    await admin.start()
+    service = Service(cluster.bootstrap, tmp_path, "prices", retrain={"every": 0}, kafka={"replication_factor": 2})
+    topics = [service.topic(role) for role in ("prices", "forecasts", "state", "dead_letters")]
+    await admin.create_topics([NewTopic(topic, -1, -1, replica_assignments={0: [2, 1]}) for topic in topics])
+    feed = Feed(cluster.bootstrap, "prices")
+    try:
+        async with service, feed.flowing(sawtooth(100_000), rate=40):
+            await service.caught_up(100)
+            assert await leaders(admin, topics) == {2}
+            cluster.second.stop(keep_data=True)
+            assert await leaders(admin, topics) == {1}
+            await service.caught_up(len(feed.sent) + 100)
+            cluster.second.start()
+            await until(lambda: in_sync(admin, topics))
+            await service.caught_up(len(feed.sent) + 50)
+        service.start()
+        await service.caught_up(len(feed.sent))
+        published = await service.published()
+    finally:
+        await service.kill()
+        await admin.close()
+    assert sorted(published.forecast_values()) == feed.sent
