@@ -123,7 +123,12 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
     def _ended(self, worker: PartitionWorker, task: asyncio.Task[None]) -> None:
         """A worker that ends before it is asked to has failed, however it ends: its partition would stay silent."""
         error = None if task.cancelled() else task.exception()
-        if error is None and worker in self._running:
+        is_given_up = worker not in self._running
+        if isinstance(error, FencedError) and is_given_up:
+            # The next owner was quicker than our revocation. The rebalance is under way: to leave would begin another.
+            log.info("taken over while it was given up", partition=str(worker), reason=str(error))
+            return
+        if error is None and not is_given_up:
             error = StreamerError(f"the worker of {worker} ended by itself")
         if error is not None:
             self._fail(error)

@@ -80,6 +80,23 @@ async def test_a_worker_that_ends_when_asked_to_is_none() -> None:
     assert group.failure is None
 
 
+async def test_one_that_is_fenced_while_it_is_given_up_is_no_reason_to_leave_the_group() -> None:
+    """Its partition has gone to the next owner, as it was to. To leave would begin yet another rebalance."""
+    given_up = asyncio.Event()
+
+    async def fenced() -> None:
+        await given_up.wait()
+        raise FencedError("taken over")
+
+    group = group_of(fenced)
+    await group.on_partitions_assigned([TP])
+    (worker,) = group.workers
+    worker.stop = given_up.set  # type: ignore[method-assign]
+    await group.on_partitions_revoked([TP])
+    assert group.failure is None
+    assert not group.failed.is_set()
+
+
 async def test_an_assignment_that_arrives_while_the_group_is_being_left_starts_nobody() -> None:
     """A rebalance is ended before the connection is. Such a worker would be stopped by nobody, and fence the next."""
     group = group_of(forever)
