@@ -39,25 +39,3 @@ def test_the_serving_bench_reports_latency_with_and_without_a_training(tmp_path:
         assert phases["both training"]["n"] >= 100
         assert phases["both idle"]["p99"] > 0
     assert 0 < figures["memory_mb"]["trained"]["resident"] < 1_000
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_leaks_bench_reports_what_trainings_leave_behind(tmp_path: Path, bootstrap: str) -> None:
-    figures = bench("leaks", tmp_path, "--ticks", "900", "--trainings", "3")
-    assert figures["trainings"]["promoted"] + figures["trainings"]["rejected"] == 3
-    assert [look["ticks"] for look in figures["looks"]] == [300, 600, 900]
-    assert all(20 < look["anonymous_mb"] < look["resident_mb"] < 1_000 for look in figures["looks"])
-    assert all(look["children"] == 0 for look in figures["looks"])
-    assert figures["ratios"]["files"] < 1.5
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_starts_bench_reports_seconds_after_each_kind_of_end(tmp_path: Path, bootstrap: str) -> None:
-    figures = bench("starts", tmp_path, "--times", "1", "--history", "600", "--session-timeout", "4")
-    assert 0 < figures["interpreter"]["cpu"]["median"] < figures["imports"]["cpu"]["median"]
-    for situation in ("graceful", "killed_static"):
-        assert all(figures[situation][name]["median"] > 0 for name in ("ready", "forecast", "cpu"))
-    assert figures["killed"]["ready"]["median"] > 2  # nobody is let in before the session of 4 s has ended
-    assert figures["failover"]["silent"]["median"] > 2
