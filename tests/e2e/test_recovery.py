@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import Topics
 from tests.e2e.feeding import Feed, Message, Offset, Published, random_walk, sawtooth
-from tests.e2e.harness import Service, holds_uncommitted, until
+from tests.e2e.harness import PATIENCE, Service, holds_uncommitted, until
 from tests.support import eventually, read_all
 
 
@@ -338,10 +338,12 @@ async def test_a_champion_damaged_on_disk_is_replaced_by_persistence_and_then_by
         assert notice["stream"] == stream
         await feed.send(messages[410:420])
         assert (await service.logged("training"))["reason"] == "champion_lost"
-        successor = (await service.logged("model serves"))["model"]
+        served = await eventually(lambda: service.events("model serves")[1:], timeout=PATIENCE)  # persistence first
+        successor = served[0]["model"]
         await feed.send(messages[420:430])
         published = await exactly_once(service, feed)
     by_offset = [value["model"] for value in published.values()]
+    assert len({champion, "persistence", successor}) == 3
     assert by_offset[400:] == [champion] * 10 + ["persistence"] * 10 + [successor] * 10
 
 
