@@ -1,9 +1,8 @@
 """Kafka as the daemon sees it: clients with every setting explicit, topics checked, offsets and records looked up."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import structlog
@@ -18,7 +17,8 @@ from aiokafka.structs import OffsetAndMetadata
 from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.service.access import Access
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, SMALLEST_DEAD_LETTER
-from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Sink
+from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Outlet, Sink
+from streamer.service.waiting import set_within
 from streamer.settings.kafka import Kafka
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Broker:
                         f"(kafka.bootstrap_servers) after {self.settings.startup_timeout:g} s: {error}"
                     ) from error
                 log.warning("waiting for the broker", servers=self.settings.bootstrap_servers, error=str(error))
-                await _wait(stop, delay)
+                await set_within(stop, delay)
                 delay = min(2 * delay, 5.0)
             else:
                 self._admin = admin
@@ -158,26 +158,16 @@ class Broker:
         settings = self.settings
         # A topic's limit is one of batches: several records together must not exceed what each keeps.
         batch = min([_BATCH, self.largest_dead_letter, *self._largest.values()])
-        if settings.delivery == "at_least_once":
-            return AtLeastOnce(
-                tp.partition,
-                settings.transaction_timeout,
-                settings.topics,
-                self._refused_dead_letter,
-                consumer,
-                max_batch_size=batch,
-                **self._connection(),
-            )
-        return ExactlyOnce(
+        outlet = Outlet(
             tp.partition,
             settings.transaction_timeout,
             settings.topics,
             self._refused_dead_letter,
-            settings.group_id,
-            f"{settings.group_id}.{tp.topic}.{tp.partition}",
-            max_batch_size=batch,
-            **self._connection(),
+            {"max_batch_size": batch, **self._connection()},
         )
+        if settings.delivery == "at_least_once":
+            return AtLeastOnce(outlet, consumer)
+        return ExactlyOnce(outlet, settings.group_id, f"{settings.group_id}.{tp.topic}.{tp.partition}")
 
     # --- topics ---------------------------------------------------------------------------------------------------
 
@@ -209,22 +199,25 @@ class Broker:
                     f"topic {topic!r} has {counts[topic]} partitions, the input {topics.prices!r} has {partitions}: "
                     f"give it as many, since output goes to the partition number of its input"
                 )
-        self._largest = {topic: limit for topic in wanted if (limit := await self._largest_batch(topic))}
+        self._largest = await self._largest_batches(wanted)
         if self.largest_dead_letter < SMALLEST_DEAD_LETTER:
             raise self._no_room(f"{self.largest_dead_letter} bytes at most")
         return partitions
 
-    async def _largest_batch(self, topic: str) -> int | None:
-        """The topic's `max.message.bytes`; None where the broker does not tell (a mock, or it is not permitted)."""
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {_LIMIT: None})
+    async def _largest_batches(self, topics: Iterable[str]) -> dict[str, int]:
+        """`max.message.bytes` by topic, where the broker tells: a mock does not, nor one that does not permit it."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {_LIMIT: None}) for topic in topics]
         try:
-            (answer,) = await self.admin.describe_configs([resource])
+            answers = await self.admin.describe_configs(resources)
         except IncompatibleBrokerVersion:
-            return None
-        for code, _, _, _, entries in answer.resources:
-            found = {entry[0]: entry[1] for entry in entries if not code}
-            return int(found[_LIMIT]) if _LIMIT in found else None
-        return None
+            return {}
+        return {
+            topic: int(entry[1])
+            for answer in answers
+            for code, _, _, topic, entries in answer.resources
+            for entry in entries
+            if not code and entry[0] == _LIMIT
+        }
 
     async def partition_counts(self) -> dict[str, int]:
         """Number of partitions of each of our topics that exists."""
@@ -390,9 +383,3 @@ def _held(record: ConsumerRecord, up_to: int) -> int:
     """The next offset of a snapshot; -1 if it is beyond `up_to`, 0 if its record does not say."""
     held = int(dict(record.headers).get(NEXT_OFFSET, b"0"))
     return held if held <= up_to else -1
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

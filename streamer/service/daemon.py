@@ -29,6 +29,7 @@ from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
 from streamer.service.takeovers import Takeovers
 from streamer.service.trainer import Trainer, TrainerSettings
+from streamer.service.waiting import set_within
 from streamer.service.worker import PartitionWorker
 from streamer.settings import Settings
 
@@ -127,7 +128,7 @@ class Daemon:
                 if not self._was_member:
                     raise
                 log.warning("the group cannot be joined anew yet", reason=str(error))
-                await self._stopped_within(_REJOIN_SECONDS)
+                await set_within(self._stop, _REJOIN_SECONDS)
 
     async def _membership(self) -> None:
         """From joining the group to leaving it."""
@@ -165,11 +166,6 @@ class Daemon:
         for task in (attending, watching, *self._background):
             if task.done():
                 task.result()
-
-    async def _stopped_within(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
 
     async def _leave(self, group: Group, consumer: AIOKafkaConsumer) -> None:
         """Within the deadline, whatever the broker does: what is not committed then, the next owner does again."""

@@ -7,7 +7,8 @@ then commits the offset; what is repeated after a crash has the same ids and val
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -47,21 +48,30 @@ class Sink(Protocol):
         """Disconnect."""
 
 
-class _Producing:
-    """A producer. refused: called for the error to raise where a dead letter is larger than its topic takes."""
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where a partition's output goes, and how.
 
-    def __init__(
-        self, partition: int, timeout: float, topics: Topics, refused: Callable[[], StreamerError], **options: Any
-    ) -> None:
-        self._partition = partition
-        self._timeout = timeout
-        self._topics = topics
-        self._refused = refused
+    timeout: seconds for anything that the broker is asked. refused: called for the error to raise where a dead letter
+    is larger than its topic takes. options: of the producer.
+    """
+
+    partition: int
+    timeout: float
+    topics: Topics
+    refused: Callable[[], StreamerError]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Producing:
+    def __init__(self, outlet: Outlet, **options: Any) -> None:
+        self._outlet = outlet
         self._producer = AIOKafkaProducer(
             acks="all",
             enable_idempotence=True,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
             max_request_size=LARGEST_RECORD,
+            **outlet.options,
             **options,
         )
 
@@ -78,12 +88,12 @@ class _Producing:
 
     async def _bounded(self, work: Any) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._outlet.timeout):
                 await work
         except ProducerFenced as error:
             raise FencedError(str(error)) from error
         except TimeoutError as error:
-            raise BrokerError(f"the broker did not answer within {self._timeout:g} s") from error
+            raise BrokerError(f"the broker did not answer within {self._outlet.timeout:g} s") from error
         except (KafkaError, IllegalOperation) as error:
             raise BrokerError(f"the broker refused: {error!r}") from error
 
@@ -93,7 +103,7 @@ class _Producing:
                 record.topic,
                 value=record.value,
                 key=record.key,
-                partition=self._partition,
+                partition=self._outlet.partition,
                 headers=list(record.headers),
             )
         except MessageSizeTooLargeError as error:
@@ -123,8 +133,8 @@ class _Producing:
             raise
 
     def _too_large(self, topic: str) -> StreamerError:
-        if topic == self._topics.dead_letters:
-            return self._refused()
+        if topic == self._outlet.topics.dead_letters:
+            return self._outlet.refused()
         return ConfigError(
             f"a record is larger than topic {topic!r} takes: raise its max.message.bytes to {LARGEST_RECORD}, or lower"
             " limits.symbols or feed.window"
@@ -134,25 +144,8 @@ class _Producing:
 class ExactlyOnce(_Producing):
     """Records and offset in one transaction."""
 
-    def __init__(
-        self,
-        partition: int,
-        timeout: float,
-        topics: Topics,
-        refused: Callable[[], StreamerError],
-        group_id: str,
-        transactional_id: str,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            partition,
-            timeout,
-            topics,
-            refused,
-            transactional_id=transactional_id,
-            transaction_timeout_ms=round(timeout * 1000),
-            **options,
-        )
+    def __init__(self, outlet: Outlet, group_id: str, transactional_id: str) -> None:
+        super().__init__(outlet, transactional_id=transactional_id, transaction_timeout_ms=round(outlet.timeout * 1000))
         self._group_id = group_id
 
     async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
@@ -171,16 +164,8 @@ class ExactlyOnce(_Producing):
 class AtLeastOnce(_Producing):
     """Output first, then snapshots, then the offset: what a snapshot holds has been published."""
 
-    def __init__(
-        self,
-        partition: int,
-        timeout: float,
-        topics: Topics,
-        refused: Callable[[], StreamerError],
-        consumer: AIOKafkaConsumer,
-        **options: Any,
-    ) -> None:
-        super().__init__(partition, timeout, topics, refused, **options)
+    def __init__(self, outlet: Outlet, consumer: AIOKafkaConsumer) -> None:
+        super().__init__(outlet)
         self._consumer = consumer
 
     async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
@@ -188,7 +173,7 @@ class AtLeastOnce(_Producing):
         await self._bounded(self._in_order(list(records), offset))
 
     async def _in_order(self, records: Sequence[OutputRecord], offset: Offset | None) -> None:
-        state = self._topics.state
+        state = self._outlet.topics.state
         for part in ((r for r in records if r.topic != state), (r for r in records if r.topic == state)):
             async with self._sent(part):
                 pass

@@ -1,7 +1,6 @@
 """One input partition, from assignment to revocation: restore, then fetch, process, commit, again and again."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from streamer.service.broker import Broker
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.sink import Sink
+from streamer.service.waiting import set_within
 
 log = structlog.get_logger(__name__)
 
@@ -124,9 +124,7 @@ class PartitionWorker:
                 log.warning("partition begins anew", partition=str(self), error=reason, in_seconds=delay)
                 # Whether the last transaction became visible is open: only what the broker holds is true.
                 self.partition = self._new_partition()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._stopped.wait()
+                await set_within(self._stopped, delay)
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is committed, and a last snapshot."""

@@ -28,18 +28,21 @@ async def test_a_group_that_assigns_nothing_while_the_broker_answers_is_an_error
         await watch(lambda: True, Broker(lambda _: True).answers, LIMIT)
 
 
-@pytest.mark.parametrize(
-    ("joining", "answer"),
-    [(True, lambda _: False), (True, lambda asked: asked % 5 != 0)],
-    ids=["the broker is away", "the broker comes and goes"],
-)
-async def test_a_broker_that_is_away_is_waited_for(joining: bool, answer: Callable[[int], bool]) -> None:
-    broker = Broker(answer)
-    watching = asyncio.create_task(watch(lambda: joining, broker.answers, LIMIT))
-    while broker.asked < 50:
+async def goes_on(is_joining: Callable[[], bool], broker: Broker, enough: Callable[[], bool]) -> None:
+    """Watch until there have been looks enough; the watch must not have ended by then."""
+    watching = asyncio.create_task(watch(is_joining, broker.answers, LIMIT))
+    while not enough():
         assert not watching.done()
         await asyncio.sleep(0)
     watching.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda _: False, lambda asked: asked % 5 != 0], ids=["the broker is away", "the broker comes and goes"]
+)
+async def test_a_broker_that_is_away_is_waited_for(answer: Callable[[int], bool]) -> None:
+    broker = Broker(answer)
+    await goes_on(lambda: True, broker, lambda: broker.asked >= 50)
 
 
 async def test_a_process_that_stood_still_was_not_joining_all_along() -> None:
@@ -51,23 +54,14 @@ async def test_a_process_that_stood_still_was_not_joining_all_along() -> None:
         return asked % 5 != 0
 
     broker = Broker(answer)
-    watching = asyncio.create_task(watch(lambda: True, broker.answers, LIMIT))
-    while broker.asked < 10:
-        assert not watching.done()
-        await asyncio.sleep(0)
-    watching.cancel()
+    await goes_on(lambda: True, broker, lambda: broker.asked >= 10)
 
 
 async def test_a_member_with_an_assignment_is_not_watched() -> None:
-    looks = 0
+    looks: list[None] = []
 
     def is_joining() -> bool:
-        nonlocal looks
-        looks += 1
+        looks.append(None)
         return False
 
-    watching = asyncio.create_task(watch(is_joining, Broker(lambda _: True).answers, LIMIT))
-    while looks < 50:
-        assert not watching.done()
-        await asyncio.sleep(0)
-    watching.cancel()
+    await goes_on(is_joining, Broker(lambda _: True), lambda: len(looks) >= 50)

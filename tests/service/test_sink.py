@@ -10,7 +10,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.service.records import OutputRecord
-from streamer.service.sink import ExactlyOnce, FencedError
+from streamer.service.sink import ExactlyOnce, FencedError, Outlet
 from streamer.settings.kafka import Topics
 
 TOPICS = Topics()
@@ -47,7 +47,7 @@ def asked() -> StreamerError:
 
 
 async def commit(error: KafkaError | None, *topics: str) -> None:
-    sink = ExactlyOnce(0, 5.0, TOPICS, asked, "group", "id")
+    sink = ExactlyOnce(Outlet(0, 5.0, TOPICS, asked), "group", "id")
     await sink.stop()
     producer: Any = Producer(error)
     sink._producer = producer
