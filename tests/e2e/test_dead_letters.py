@@ -216,7 +216,7 @@ async def test_where_the_broker_does_not_tell_the_limit_dead_letters_get_smaller
     made["dead_letters"] = letters = await topics.create("letters", max_message_bytes="5000")
     settings = load(None, {}, {"kafka": {"bootstrap_servers": bootstrap, "delivery": delivery, "topics": made}}).kafka
     broker = Broker(settings, input_span=0)
-    monkeypatch.setattr(broker, "_largest_batch", AsyncMock(return_value=None))
+    monkeypatch.setattr(broker, "_largest_batches", AsyncMock(return_value={}))
     message = ConsumerRecord(made["prices"], 0, 17, 0, 0, b"k", b"v" * 900_000, None, 0, 0, ())
     await broker.connect(asyncio.Event())
     try:
