@@ -1,9 +1,11 @@
 """Helpers that several test files need."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -53,10 +55,15 @@ async def eventually(predicate: Callable[[], Any], *, timeout: float = 10.0, int
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 on which nobody listens now.
+
+    It lies below the range that outgoing connections are given (from 32768 on Linux): none of them takes it before its
+    user does, or while that one is started again.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class MissingProgramsError(Exception):

@@ -227,7 +227,12 @@ class Partition:
         batch.steps.append((stream, step))
 
     def save_due(self, batch: Batch, *, everything: bool = False) -> None:
-        """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all."""
+        """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all.
+
+        Of all also where a stream was dropped: a replay that began before would lack it, and below `limits.streams`
+        take in one that was refused for its sake.
+        """
+        everything = everything or bool(batch.expired)
         touched = dict.fromkeys(stream.name for stream, _ in batch.steps if stream is not None)
         for stream in self.streams.values() if everything else filter(None, map(self.streams.get, touched)):
             fresh = stream.held == 0
