@@ -15,6 +15,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyE
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError, StreamerError
+from streamer.service import offsets
 from streamer.service.access import Access
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, SMALLEST_DEAD_LETTER
 from streamer.service.sink import LARGEST_RECORD, AtLeastOnce, ExactlyOnce, Outlet, Sink
@@ -249,10 +250,12 @@ class Broker:
     # --- offsets --------------------------------------------------------------------------------------------------
 
     async def committed(self, tp: TopicPartition) -> OffsetAndMetadata | None:
-        """The next offset that the group has committed, None before its first commit."""
-        found = await self.admin.list_consumer_group_offsets(self.settings.group_id, partitions=[tp])
-        offset = found.get(tp)
-        return None if offset is None or offset.offset < 0 else offset
+        """The next offset that the group has committed, None before its first commit.
+
+        UnstableOffsetError where records and offsets go together, and a transaction is open.
+        """
+        is_fenced = self.settings.delivery == "exactly_once"
+        return await offsets.committed(self.admin, self.settings.group_id, tp, require_stable=is_fenced)
 
     async def offsets(self, tp: TopicPartition) -> tuple[int, int]:
         """First offset held and the one behind the last, as a `read_committed` reader sees them."""

@@ -17,6 +17,7 @@ from streamer.core.snapshot import NewerSnapshotError
 from streamer.errors import ConfigError, SnapshotError
 from streamer.service.broker import Broker
 from streamer.service.history import load_history
+from streamer.service.offsets import UnstableOffsetError
 from streamer.service.partition import Batch, Partition, Replay
 from streamer.service.records import OutputRecord
 from streamer.service.sink import Sink
@@ -53,7 +54,7 @@ async def restore(
 
     progress: called again and again, since reading back a long log takes a while.
     """
-    committed = await broker.committed(tp)
+    committed = await _committed(broker, sink, tp)
     _, end = await broker.offsets(tp)
     if committed is None:
         left = await _left_snapshots(broker, tp, partition, end)
@@ -77,6 +78,19 @@ async def restore(
         await asyncio.sleep(0)
     consumer.seek(tp, committed.offset)
     return int(committed.offset)
+
+
+async def _committed(broker: Broker, sink: Sink, tp: TopicPartition) -> OffsetAndMetadata | None:
+    """What the group has committed, once and for all: since `sink` has started, no transaction of ours is open."""
+    try:
+        return await broker.committed(tp)
+    except UnstableOffsetError:
+        log.warning(
+            "the broker has forgotten to end a transaction, which is aborted now",
+            partition=f"{tp.topic}-{tp.partition}",
+        )
+        await sink.abort_left(tp)
+        return await broker.committed(tp)
 
 
 def made_anew(tp: TopicPartition, end: int, offset: int) -> ConfigError:

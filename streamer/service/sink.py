@@ -44,6 +44,14 @@ class Sink(Protocol):
     async def commit(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
         """Make `records` visible and, with them, the next offset to read. BrokerError, FencedError."""
 
+    async def abort_left(self, tp: TopicPartition) -> None:
+        """Abort what the owner before of the input `tp` has left in the log without an end. BrokerError, FencedError.
+
+        The broker ends what it knows to be open when the next owner starts. But Kafka 4.3.1 may hold a transaction
+        for committed though none of its partitions was told, as they had no leader when it ended: the broker was
+        stopping (KAFKA-20734). The next commit of the same producer would bring those records back.
+        """
+
     async def stop(self) -> None:
         """Disconnect."""
 
@@ -160,6 +168,19 @@ class ExactlyOnce(_Producing):
                 await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
         await self._producer.commit_transaction()
 
+    async def abort_left(self, tp: TopicPartition) -> None:
+        """One transaction, of which nothing becomes visible: the markers of its end are also that of the one before."""
+        await self._bounded(self._aborted(tp))
+
+    async def _aborted(self, tp: TopicPartition) -> None:
+        await self._producer.begin_transaction()
+        topics = self._outlet.topics
+        for topic in (topics.forecasts, topics.dead_letters, topics.state):
+            # As `send` does it, but for the record.
+            self._producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self._outlet.partition))
+        await self._producer.send_offsets_to_transaction({tp: OffsetAndMetadata(0, "")}, self._group_id)
+        await self._producer.abort_transaction()
+
 
 class AtLeastOnce(_Producing):
     """Output first, then snapshots, then the offset: what a snapshot holds has been published."""
@@ -179,6 +200,9 @@ class AtLeastOnce(_Producing):
                 pass
         if offset is not None:
             await self._consumer.commit(dict([offset]))
+
+    async def abort_left(self, tp: TopicPartition) -> None:
+        """Nothing: there are no transactions of ours."""
 
 
 def _failure(queued: asyncio.Future[Any]) -> BaseException | None:

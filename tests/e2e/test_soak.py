@@ -1,5 +1,6 @@
 """A few rounds of scripts/soak: whatever happens, each offset has one outcome, that of a run in which nothing did."""
 
+import json
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -41,7 +42,7 @@ async def test_killed_frozen_rebalanced_and_cut_off_it_publishes_what_an_undistu
     faults = {"kill": 3, "zombie": 1, "rebalance": 2, "broker": 1, "network": 2}
     plan = rounds.Plan(f"{seed}/1", ticks=300, faults=faults)
     line = await rounds.run(cluster, tmp_path, plan, await rounds.models(tmp_path / "models"))
-    assert line["clean"], line
+    assert line["clean"], json.dumps(line, indent=1)
     assert line["forecasts"]["by_network"] > 0
 
 
@@ -54,4 +55,4 @@ async def test_with_trainings_and_delivery_at_least_once_it_loses_nothing_and_re
     faults = {"kill": 3, "zombie": 1, "rebalance": 2}
     plan = rounds.Plan(f"{seed}/2", "live", "at_least_once", ticks=900, faults=faults)
     line = await rounds.run(cluster, tmp_path, plan, [])
-    assert line["clean"], line
+    assert line["clean"], json.dumps(line, indent=1)
