@@ -31,6 +31,10 @@ async def until(condition: Callable[[], Awaitable[bool]], interval: float = 0.1)
     await eventually(predicate, timeout=PATIENCE, interval=interval)
 
 
+_LEADER_UNKNOWN = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
+"""The topic is so new, or its broker has been away so shortly before, that client and broker disagree."""
+
+
 def holds_uncommitted(bootstrap: str, topic: str, number: int = 0) -> bool:
     """Whether a partition has records of a transaction that is still open: behind what `read_committed` may read."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -41,8 +45,8 @@ def holds_uncommitted(bootstrap: str, topic: str, number: int = 0) -> bool:
     try:
         end, stable = (answer.result(timeout=10).offset for answer in answers)
     except KafkaException as error:
-        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
-            return False  # the topic is so new that this client does not know its leader yet
+        if error.args[0].code() in _LEADER_UNKNOWN:
+            return False
         raise
     return bool(stable < end)
 
