@@ -38,6 +38,8 @@ CONFIGURATIONS = [
     replace(SMALL, targets=("B",), late_reset=2),
     replace(SMALL, change=Change.DIFFERENCE, symbols=("A", "B", "C"), targets=("A", "C")),
     replace(SMALL, change=Change.AUTO),
+    replace(SMALL, inputs=("B", "D")),
+    replace(SMALL, change=Change.DIFFERENCE, change_of={"A": Change.LOG_RETURN}),
 ]
 
 
@@ -53,9 +55,10 @@ class Ledger:
     covered: defaultdict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     published: Forecast | None = None
 
-    def settle(self, scored: dict[str, float], change: Change) -> None:
+    def settle(self, scored: dict[str, float], settings: EngineSettings) -> None:
         """Score the forecast last published against the prices in `scored`."""
         for symbol, price in scored.items():
+            (change,) = settings.changes([symbol])
             assert self.published is not None
             at = self.published.symbols.index(symbol)
             yhat, last = float(self.published.yhat[at]), float(self.published.last[at])
@@ -110,7 +113,7 @@ def follow(engine: ForecastEngine, oracle: Oracle, ticks: list[Tick]) -> list[Fo
     for tick in ticks:
         step, expected = engine.process(tick), oracle.tick(tick)
         check(step, expected)
-        ledger.settle(expected.scored, engine.settings.change)
+        ledger.settle(expected.scored, engine.settings)
         ledger.compare(engine)
         if isinstance(step.outcome, Forecast):
             ledger.published = step.outcome
