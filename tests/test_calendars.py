@@ -71,6 +71,29 @@ def test_weekly_hours_are_what_the_clock_on_the_wall_shows(
             assert weekly.is_open(int(now.timestamp() * 1000)) == expected, wall
 
 
+def test_of_an_hour_that_clocks_repeat_both_count_and_one_that_they_skip_is_the_one_beside_it() -> None:
+    for day, begin, end, opened, closed in (
+        ("2026-11-01", "01:00", "01:30", "05:00", "06:30"),
+        ("2026-03-08", "02:30", "03:30", "06:30", "07:30"),
+        ("2026-03-08", "01:00", "02:30", "06:00", "07:30"),
+    ):
+        weekly = hours("America/New_York", f"Sun {begin}-{end}")
+        assert weekly.stretch(ms(f"{day}T23:00"), 1) == (ms(f"{day}T{opened}"), ms(f"{day}T{closed}"))
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize(("begin", "end"), [("00:00", "01:00"), ("23:00", "24:00"), ("22:00", "02:00")])
+def test_days_that_begin_in_another_year_there_are_complete(zone: str, begin: str, end: str) -> None:
+    """Hours are worked out in blocks of 366 days in UTC, which end in the midst of days there."""
+    weekly = hours(zone, f"Mon-Sun {begin}-{end}")
+    first, last = int(begin[:2]), int(end[:2])
+    for block in range(30, 60):
+        for hour in range(-30, 30):
+            time = block * 366 * 86_400_000 + hour * 3_600_000
+            at = datetime.fromtimestamp(time / 1000, ZoneInfo(zone)).hour
+            assert weekly.is_open(time) == (first <= at < last if first < last else at >= first or at < last)
+
+
 @pytest.mark.parametrize(
     ("day", "opens", "closes"),
     [

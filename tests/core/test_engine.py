@@ -135,6 +135,17 @@ def test_each_tick_has_the_outcome_and_the_scores_that_the_oracle_gives(
         assert forecast.yhat.tolist() == forecast.last.tolist()
 
 
+def test_each_symbol_has_its_own_change() -> None:
+    settings = replace(SMALL, change=Change.DIFFERENCE, change_of={"A": Change.LOG_RETURN, "B": Change.AUTO})
+    engine = ForecastEngine(settings)
+
+    (step,) = run(engine, [Tick(START, {"A": -1.0, "B": -1.0, "C": -1.0})])
+
+    assert forecast_of(step).symbols == ("B", "C")
+    assert engine.switched == ("B",), "by its prices; that of C was asked for"
+    assert engine.market.levels.is_log.tolist() == [True, False, False]
+
+
 @FEW
 @given(ticks=tick_sequences(), targets=st.sampled_from([("A", "B"), ("B",)]))
 def test_outcomes_and_scored_cells_do_not_depend_on_the_model(ticks: list[Tick], targets: tuple[str, ...]) -> None:

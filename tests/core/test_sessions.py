@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
@@ -40,6 +40,8 @@ spans = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda sp
 
 
 @MODERATE
+@example(spans=[(0, 20), (5, 10)], time=15)
+@example(spans=[(0, 20), (5, 10), (15, 18)], time=19)
 @given(spans=spans, time=st.integers(-5, 90))
 def test_a_time_is_open_where_a_span_holds_it_whether_they_touch_overlap_or_are_empty(spans: Pairs, time: int) -> None:
     assert given_spans(spans).is_open(time) == any(begin <= time < end for begin, end in spans)
@@ -181,6 +183,20 @@ def test_hours_are_asked_for_once_and_shared() -> None:
         run(engine, walk(30))
 
     assert len(asked) == 1
+
+
+def test_of_many_years_the_oldest_are_forgotten_and_asked_for_again() -> None:
+    asked = []
+
+    def hours(start: int, end: int) -> Spans:
+        asked.append(start)
+        return ALWAYS
+
+    sessions = Sessions(hours)
+    for year in (*range(200), 199, 0):
+        sessions.is_open(year * 366 * _DAY)
+
+    assert asked == [*[(year - 1) * 366 * _DAY for year in range(200)], -366 * _DAY]
 
 
 @MODERATE
