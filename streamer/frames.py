@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from streamer.core.buffer import TickBuffer
-from streamer.core.grid import Floats, Grid, Position, Verdict
-from streamer.core.levels import Change, Levels
+from streamer.core.engine import EngineSettings
+from streamer.core.grid import Floats, Position, Verdict
+from streamer.core.levels import Levels
 from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 
@@ -94,18 +95,20 @@ def found_step(times: npt.NDArray[np.int64], name: str) -> int:
     return int(spacings[kept][counts[kept].argmax()])
 
 
-def training_set(
-    prices: pd.DataFrame, grid: Grid, changes: Sequence[Change], targets: tuple[str, ...], history: int
-) -> TrainingSet:
-    """The last `history` ticks of a frame, placed on the grid as the engine would place them.
+def training_set(prices: pd.DataFrame, settings: EngineSettings) -> TrainingSet:
+    """The last ticks of a frame, as many as `history`, placed on the grid as an engine would place them.
 
-    changes: what the change of each column is to be; `auto` is decided by these ticks.
+    What the changes of each column are to be stands in the settings; `auto` is decided by these ticks.
     """
     symbols = tuple(prices.columns)
-    unknown = [target for target in targets if target not in symbols]
+    unknown = [target for target in settings.targets if target not in symbols]
     if unknown:
         raise UsageError(f"target {unknown[0]!r} is none of the columns: {', '.join(symbols)}")
-    buffer, readable = TickBuffer(history, len(symbols)), Levels.reading(changes)
+    targets = tuple(filter(settings.is_target, settings.targets or symbols))
+    if not targets:
+        raise UsageError(f"all columns are feed.inputs, none is left to forecast: {', '.join(symbols)}")
+    changes, grid = settings.changes(symbols), settings.grid
+    buffer, readable = TickBuffer(settings.history, len(symbols)), Levels.reading(changes)
     position = Position()
     rows: Floats = prices.to_numpy(np.float64)
     for time, row in zip(milliseconds(pd.DatetimeIndex(prices.index)).tolist(), rows, strict=True):
@@ -117,4 +120,4 @@ def training_set(
         if placement.verdict is Verdict.ACCEPTED:
             buffer.append(placement.time, placement.is_break, usable)
     levels = Levels.starting(changes).seeing(buffer.prices)
-    return TrainingSet(symbols, targets or symbols, levels, grid.step, buffer.times, buffer.breaks, buffer.prices)
+    return TrainingSet(symbols, targets, levels, grid.step, buffer.times, buffer.breaks, buffer.prices)

@@ -89,7 +89,10 @@ def _targets(symbols: tuple[str, ...], engine: EngineSettings, name: str) -> tup
     unknown = [target for target in engine.targets if target not in symbols]
     if unknown:
         raise UsageError(f"{name} has no column {unknown[0]!r}, which is to be forecast")
-    return tuple(symbol for symbol in symbols if not engine.targets or symbol in engine.targets)
+    targets = tuple(filter(engine.is_target, symbols))
+    if not targets:
+        raise UsageError(f"{name} has no column that is to be forecast: all of them are feed.inputs")
+    return targets
 
 
 def _odd_columns(symbols: Sequence[str], prices: Floats, engine: EngineSettings, name: str) -> Iterator[str]:

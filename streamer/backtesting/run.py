@@ -207,7 +207,8 @@ class Backtest:
             self._baseline.process(tick)
         self._count(step)
         self._note_scheduled(row)
-        self.trail.add(row, self.rows.grid_time(row), promise)
+        # The first price of a session is none that the forecast before it was of.
+        self.trail.add(row, self.rows.grid_time(row), None if step.is_break else promise)
         if isinstance(step.outcome, Forecast):
             # Before a swap: whoever made the forecast is in service still.
             self._promise = Promise.of(self.engine, self._baseline or self.engine)

@@ -83,7 +83,6 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
 
     if path.suffix == ".npz":
         return TrainingSet.load(path)
-    from streamer.core.grid import Grid
     from streamer.frames import found_step, milliseconds, read_prices, training_set
     from streamer.service.wiring import engine_settings
 
@@ -92,10 +91,8 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     step = found_step(milliseconds(prices.index), str(path))  # type: ignore[arg-type]  # a DatetimeIndex
     if step != engine.step:
         print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
-    grid = replace(Grid(step), max_gap=engine.max_gap, late_reset=engine.late_reset)
-    changes = engine.changes(prices.columns)
-    history = training_set(prices, grid, changes, engine.targets, engine.history)
-    if switched := _switched(history, changes):
+    history = training_set(prices, replace(engine, step=step))
+    if switched := _switched(history, engine.changes(prices.columns)):
         print(f"streamer: not all prices of {switched} are positive, differences are learned there", file=sys.stderr)
     return history
 

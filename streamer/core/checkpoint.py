@@ -16,12 +16,16 @@ from streamer.core.levels import Levels
 from streamer.core.market import Market
 from streamer.core.outcome import Pending, Swap
 from streamer.core.policy import Reason
+from streamer.core.rhythm import Rhythm
 from streamer.core.serving import Serving
 from streamer.core.tick import Tick
 from streamer.errors import ArtifactError, SnapshotError
 
-_SHAPING = ("step", "symbols", "targets", "change", "window", "scoring_window", "coverage")
+_SHAPING = ("step", "symbols", "targets", "inputs", "change", "window", "scoring_window", "coverage")
 """Settings under which a snapshot holds: with others, only the ring can be used again."""
+
+_UNNAMED: dict[str, Any] = {"inputs": []}
+"""What a snapshot was made with that does not name the setting."""
 
 Load = Callable[[str], Forecaster]
 
@@ -44,6 +48,7 @@ def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
         "symbols": list(engine.symbols),
         "position": asdict(engine.position),
         "policy": {name: getattr(engine.policy, name) for name in ("ticks", "due_at", "calm_until", "wanted")},
+        "rhythm": engine.rhythm.reached,
         "drift": {name: getattr(engine.drift, name) for name in ("seen", "mean", "variance", "excess")},
         "target": engine.pending.target if engine.pending else None,
         "model": serving.model.id if serving else None,
@@ -55,6 +60,8 @@ def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
 
 def _shape(settings: EngineSettings) -> dict[str, Any]:
     shape = {name: getattr(settings, name) for name in _SHAPING}
+    if own := {symbol: change for symbol, change in settings.change_of.items() if change != settings.change}:
+        shape["change"] = {"default": settings.change, "of": own}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in shape.items()}
 
 
@@ -65,6 +72,7 @@ def _arrays(engine: ForecastEngine) -> Iterable[tuple[str, np.ndarray]]:
         yield f"market.{name}", array
     yield "calibration.log_width", engine.calibration.log_width
     yield "calibration.count", engine.calibration.count
+    yield "rhythm.left", engine.rhythm.left.astype(np.int64)
     for name, array in engine.scoreboard.arrays().items():
         yield f"scores.{name}", array
     if engine.pending:
@@ -89,12 +97,27 @@ def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterabl
     """
     meta, arrays = snapshot.unpack(data)
     try:
-        changed = [name for name, value in _shape(settings).items() if meta["settings"].get(name) != value]
+        changed = [name for name, value in _shape(settings).items() if _made_with(meta, name) != value]
         if changed:
             return _rebuild(settings, meta, arrays, schedule, load, changed)
         return _resume(settings, meta, arrays, schedule, load)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise SnapshotError(f"the snapshot does not hold what it should: {error!r}") from error
+
+
+def _made_with(meta: dict[str, Any], name: str) -> Any:
+    return meta["settings"].get(name, _UNNAMED.get(name))
+
+
+def _rhythm(meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Rhythm:
+    """Of a snapshot from before there was one, nothing is known yet."""
+    initial = Rhythm.initial()
+    if "rhythm" not in meta:
+        return initial
+    left = arrays["rhythm.left"].astype(np.int8)
+    if left.shape != initial.left.shape:
+        raise ValueError(f"rhythm.left has the shape {left.shape}")
+    return Rhythm(left, meta["rhythm"])
 
 
 def _resume(
@@ -116,6 +139,7 @@ def _resume(
     engine.scoreboard.restored(_part(arrays, "scores"))
     engine.swaps, engine.reverted = swaps, tuple(meta["reverted"])
     engine.drift = Drift(settings.drift, **meta["drift"])
+    engine.rhythm = _rhythm(meta, arrays)
     _restore_policy(engine, meta["policy"])
     if meta["target"] is not None:
         engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
@@ -200,6 +224,7 @@ def _rebuild(
             engine.process(Tick(time, dict(zip(engine.symbols, prices.tolist(), strict=True))))
         elif not np.isnan(prices).all():
             engine.accept(Placement(Verdict.ACCEPTED, time, Position(time), is_break), prices)
+    engine.rhythm = _rhythm(meta, arrays)  # the feed's habits are none of the settings'
     engine.policy.request(Reason.SETTINGS_CHANGED)
     notice = f"the settings changed ({', '.join(changed)}): the ring is kept, all else begins anew"
     return Restored(engine, meta["extra"], (notice,))

@@ -1,7 +1,7 @@
 """The engine of one stream: ticks in, forecasts and measurements out. Pure, synchronous, without I/O or clock."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 import numpy as np
@@ -17,8 +17,10 @@ from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
 from streamer.core.policy import Reason, RetrainPolicy
+from streamer.core.rhythm import Rhythm
 from streamer.core.scoring import Scoreboard
 from streamer.core.serving import Serving
+from streamer.core.sessions import Sessions
 from streamer.core.spacing import SpacingWatch
 from streamer.core.tick import Tick
 
@@ -31,14 +33,17 @@ _LOSSES = np.array([FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)])
 class EngineSettings:
     """What shapes an engine. Times in ms, `max_gap` and `max_stale` in steps, the rest counted in ticks.
 
-    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. change:
-    see `changes`. drift: threshold of `core.drift`, 0: off.
+    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. inputs:
+    those never forecast. change, change_of: see `changes`. drift: threshold of `core.drift`, 0: off. sessions: open
+    hours of the market; None: it never closes.
     """
 
     step: int = 60_000
     symbols: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     change: Change = Change.AUTO
+    change_of: Mapping[str, Change] = field(default_factory=dict)
     window: int = 100
     max_gap: int = 60
     max_stale: int = 1_500
@@ -52,10 +57,20 @@ class EngineSettings:
     history: int = 20_000
     drift: float = 50.0
     cooldown: int = 500
+    sessions: Sessions | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """What places ticks in time."""
+        return Grid(self.step, self.max_gap, self.late_reset, self.max_ahead, self.sessions)
 
     def changes(self, symbols: Iterable[str]) -> list[Change]:
-        """What the change of each of `symbols` is to be."""
-        return [self.change for _ in symbols]
+        """What the change of each of `symbols` is to be: its own in `change_of`, else `change`."""
+        return [self.change_of.get(symbol, self.change) for symbol in symbols]
+
+    def is_target(self, symbol: str) -> bool:
+        """Whether `symbol` is forecast."""
+        return (not self.targets or symbol in self.targets) and symbol not in self.inputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +101,7 @@ class ForecastEngine:
         load: Callable[[str], Forecaster] | None = None,
     ) -> None:
         self.settings = settings
-        self.grid = Grid(settings.step, settings.max_gap, settings.late_reset, settings.max_ahead)
+        self.grid = settings.grid
         self.position = Position()
         self.symbols: tuple[str, ...] = ()
         self.ring = TickBuffer(settings.window, 0)
@@ -97,6 +112,7 @@ class ForecastEngine:
         self.calibration = Calibration.initial(0, settings.coverage)
         self.policy = RetrainPolicy(settings.first, settings.every if schedule is None else 0, settings.cooldown)
         self.drift = Drift(settings.drift)
+        self.rhythm = Rhythm.initial()
         self.pending: Pending | None = None
         self.serving: Serving | None = None
         self.swaps: list[Swap] = []
@@ -116,6 +132,11 @@ class ForecastEngine:
         """Symbols of `auto` whose changes are differences, since a price was not positive."""
         pairs = zip(self.symbols, self.settings.changes(self.symbols), self.market.levels.is_log.tolist(), strict=True)
         return tuple([symbol for symbol, change, is_log in pairs if change is Change.AUTO and not is_log])
+
+    def is_expected(self, time: int) -> bool:
+        """Whether ticks are expected at `time`, ms: in open hours, or without a calendar where they came before."""
+        sessions = self.settings.sessions
+        return self.rhythm.is_awake(time) if sessions is None else sessions.is_open(time)
 
     def process(self, tick: Tick) -> Step:
         """Take in one tick and say what became of it."""
@@ -186,6 +207,7 @@ class ForecastEngine:
         pending = self._predict(row.time, market, calibration, changes)
         forecast = self._publish(row.time, pending, market)
         switched = self._switched_by(market)
+        rhythm = self.rhythm.after(previous, row.time, self.settings.step)
         # ---------------------------------------------------------------------------------------------------
         self.position = placement.position
         self.ring.append(row.time, row.is_break, prices)
@@ -194,6 +216,7 @@ class ForecastEngine:
             self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
             self.drift = scores.drift
         self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
+        self.rhythm = rhythm
         training = self._ask_for_training(switched)
         return Step(
             forecast,
@@ -231,7 +254,7 @@ class ForecastEngine:
         market: before `row`, in units in which its prices can be measured.
         """
         pending = self.pending
-        if pending is None or pending.target != row.time:
+        if pending is None or pending.target != row.time or row.is_break:
             return None, self.calibration
         seen = pending.mask & np.isfinite(row.prices)
         inside = (row.prices >= pending.lower) & (row.prices <= pending.upper)
@@ -302,8 +325,7 @@ class ForecastEngine:
         self.symbols = (*self.symbols, *symbols)
         n = len(self.symbols)
         self.index = {symbol: column for column, symbol in enumerate(self.symbols)}
-        targets = self.settings.targets
-        self._is_target = np.array([not targets or symbol in targets for symbol in self.symbols], np.bool_)
+        self._is_target = np.array([self.settings.is_target(symbol) for symbol in self.symbols], np.bool_)
         self.ring = self.ring.widened(n)
         self.history = self.history.widened(n)
         changes = self.settings.changes(symbols)

@@ -10,6 +10,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from streamer.core.sessions import Sessions
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -53,12 +55,14 @@ class Grid:
     late_reset: so many late ticks in a row that rise among themselves mean that time has restarted.
     max_ahead: ms that an event may be ahead of its record's timestamp. It is never compared with the wall
     clock, so that a replay decides alike; without the limit one bad clock would silence the stream for ever.
+    sessions: open hours of the market; None: it never closes.
     """
 
     step: int
     max_gap: int = 60
     late_reset: int = 10
     max_ahead: int = 3_600_000
+    sessions: Sessions | None = None
 
     def place(self, position: Position, time: int, record_time: int | None) -> Placement:
         """Decide on a tick of event time `time` (ms)."""
@@ -69,11 +73,24 @@ class Grid:
         if last is None:
             return Placement(Verdict.ACCEPTED, time, Position(time), is_break=True)
         if time > last:
-            is_break = time - last > (self.max_gap + 1) * self.step
-            return Placement(Verdict.ACCEPTED, time, Position(time, restarts=position.restarts), is_break)
+            after = Position(time, restarts=position.restarts)
+            return Placement(Verdict.ACCEPTED, time, after, self.is_break(last, time))
         if time == last:
             return Placement(Verdict.DUPLICATE, time, replace(position, late_run=0))
         return self._late(position, time)
+
+    def is_break(self, last: int, time: int) -> bool:
+        """Whether a session begins with the step at `time` when the tick before it is that of the step `last`.
+
+        So it does after a long gap, after a closed step in between, and with the first step of open hours. Ticks that
+        come in closed hours all the same are taken, those on successive steps as one session.
+        """
+        if time - last > (self.max_gap + 1) * self.step:
+            return True
+        if self.sessions is None:
+            return False
+        opened, closed = self.sessions.stretch(time, self.step)
+        return last < opened or time - self.step >= max(closed, last + self.step)
 
     def _late(self, position: Position, time: int) -> Placement:
         rises = position.late_run > 0 and time > position.late_last

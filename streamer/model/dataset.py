@@ -67,10 +67,10 @@ class TrainingSet:
     @classmethod
     def of(cls, engine: ForecastEngine) -> "TrainingSet":
         """A copy of what an engine holds to learn from."""
-        targets, prices = engine.settings.targets, engine.history.prices.copy()
+        prices = engine.history.prices.copy()
         return cls(
             symbols=engine.symbols,
-            targets=tuple(s for s in engine.symbols if not targets or s in targets),
+            targets=tuple(filter(engine.settings.is_target, engine.symbols)),
             change=engine.market.levels.seeing(prices),  # read back after a restart, it may hold what was never seen
             step=engine.settings.step,
             times=engine.history.times.copy(),

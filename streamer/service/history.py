@@ -55,15 +55,15 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
     """Put the ticks of `stored` that are older than the engine's history before it; returns how many.
 
     They end where its first tick stands among them; none of them may be taken twice. Between those that end before it
-    and that tick others are missing: as in the stream, more than `max_gap` steps of that are a session break.
+    and that tick others are missing: as in the stream, that may be a session break.
     """
-    history, settings = engine.history, engine.settings
-    if not len(history) or not len(stored) or stored.step != settings.step:
+    history = engine.history
+    if not len(history) or not len(stored) or stored.step != engine.settings.step:
         return 0
     first, before = int(history.times[0]), len(history)
     same = np.flatnonzero(stored.times == first)
     end = int(same[-1]) if len(same) else len(stored) if stored.times[-1] < first else 0
-    if end and first - int(stored.times[end - 1]) > (settings.max_gap + 1) * settings.step:
+    if end and engine.grid.is_break(int(stored.times[end - 1]), first):
         history.breaks[0] = True
     prices = np.full((end, len(engine.symbols)), np.nan)
     for column, symbol in enumerate(stored.symbols):

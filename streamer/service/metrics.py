@@ -127,6 +127,10 @@ class Metrics:
             self.feed_lag.labels(stream).set_function(newest.age)
         newest.event_time = event_time
 
+    def feed_expected(self, stream: str, is_expected: Callable[[int], bool]) -> None:
+        """Show whether ticks of `stream` are expected, by what `is_expected` says of now (ms since the Unix epoch)."""
+        self.feed_open.labels(stream).set_function(lambda: float(is_expected(int(self._clock() * 1000))))
+
     def model_serves(self, stream: str, model: str, trained_at: float) -> None:
         """State which model serves `stream`, and when it was trained (seconds since the Unix epoch)."""
         self.model.labels(stream).info({"model": model})
@@ -159,7 +163,9 @@ class Metrics:
         self.ticks = counter("streamer_ticks_total", "Input records, by what became of them", "status")
         self.conflicts = counter("streamer_conflicts_total", "Duplicate ticks whose prices differ")
         self.blank_prices = counter("streamer_blank_prices_total", "Prices that were missing from a tick")
-        self.session_breaks = counter("streamer_session_breaks_total", "Gaps too long to be stepped over")
+        self.session_breaks = counter(
+            "streamer_session_breaks_total", "Sessions begun after closed hours, or gaps too long to step over"
+        )
         self.missing_ticks = counter("streamer_missing_ticks_total", "Ticks missing from the grid, stepped over")
         self.forecasts = counter("streamer_forecasts_total", "Forecasts published", "model_kind")
         self.retrains = counter(
@@ -174,6 +180,12 @@ class Metrics:
             return Gauge(name, documentation, ("stream",), registry=self.registry)
 
         self.feed_lag = gauge("streamer_feed_lag_seconds", "Age of the newest tick, by its own time")
+        self.feed_open = gauge(
+            "streamer_feed_open",
+            "1 while ticks are expected: in the hours of feed.calendar, without it at times of the week at which they"
+            " came before. A feed is stale where streamer_feed_lag_seconds > 300 and"
+            " min_over_time(streamer_feed_open[5m]) == 1",
+        )
         self.last_forecast_timestamp = gauge(
             "streamer_last_forecast_timestamp_seconds", "When the last forecast was published"
         )
@@ -185,7 +197,7 @@ class Metrics:
         self.model = Info("streamer_model", "The model that serves", ("stream",), registry=self.registry)
         self._by_stream = (
             *(self.conflicts, self.blank_prices, self.session_breaks, self.missing_ticks),
-            *(self.feed_lag, self.last_forecast_timestamp, self.window_fill, self.history_fill),
+            *(self.feed_lag, self.feed_open, self.last_forecast_timestamp, self.window_fill, self.history_fill),
             *(self.model_trained_timestamp, self.model),
         )
         self._by_stream_and_value = (

@@ -76,7 +76,10 @@ class Telemetry:
         self._show(stream)
         self.show_model(stream)
         if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
-            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000)
+            self._tick_seen(stream.name, stream.engine.position.last)
+
+    def _tick_seen(self, stream: str, time: int) -> None:
+        self._metrics.tick_seen(stream, time / 1000)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -124,7 +127,7 @@ class Telemetry:
             case Forecast():
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
-                metrics.tick_seen(stream, outcome.as_of / 1000)
+                self._tick_seen(stream, outcome.as_of)
                 metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)
@@ -154,6 +157,7 @@ class Telemetry:
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
         metrics.watch(stream.name, EngineScores(engine))
+        metrics.feed_expected(stream.name, engine.is_expected)
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
 

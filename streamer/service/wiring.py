@@ -1,5 +1,6 @@
 """Settings as the parts of the daemon take them."""
 
+from streamer import calendars
 from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
@@ -15,7 +16,9 @@ def engine_settings(settings: Settings) -> EngineSettings:
         step=feed.step_ms,
         symbols=feed.symbols,
         targets=feed.targets,
-        change=Change(feed.change),
+        inputs=feed.inputs,
+        change=Change(feed.default_change),
+        change_of={symbol: Change(change) for symbol, change in feed.change_of.items()},
         window=feed.window,
         max_gap=feed.max_gap,
         max_stale=feed.max_stale,
@@ -29,6 +32,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         history=retrain.history,
         drift=retrain.drift,
         cooldown=retrain.cooldown,
+        sessions=calendars.sessions(feed.calendar),
     )
 
 

@@ -3,6 +3,7 @@
 Pure data, no I/O: `streamer.config` reads it from files and the environment and words the errors.
 """
 
+from streamer.settings.calendar import Calendar
 from streamer.settings.kafka import Kafka, Topics
 from streamer.settings.root import (
     Daemon,
@@ -25,6 +26,7 @@ from streamer.settings.root import (
 from streamer.settings.security import Security
 
 __all__ = [
+    "Calendar",
     "Daemon",
     "Feed",
     "Fit",

@@ -7,11 +7,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
+from streamer.settings.calendar import Calendar
 from streamer.settings.kafka import Kafka
 from streamer.settings.types import (
     DAY,
+    DEFAULT,
     DURATION,
     Bytes,
+    Changes,
     File,
     Seconds,
     Section,
@@ -35,9 +38,15 @@ class Feed(Section):
     )
     symbols: Symbols = Field(default=(), description="Symbols to read; empty: taken from the first ticks.")
     targets: Symbols = Field(default=(), description="Symbols to forecast; empty: all.")
-    change: Literal["auto", "log_return", "difference"] = Field(
+    inputs: Symbols = Field(default=(), description="Symbols to read and not to forecast: volumes, spreads, rates.")
+    change: Changes = Field(
         default="auto",
-        description="What is forecast: log returns (of prices above zero), plain differences, or what fits the symbol.",
+        description="What is forecast: log returns (of prices above zero), plain differences, or what fits the symbol;"
+        " or a map of symbols to one of these, default: for all others.",
+    )
+    calendar: Calendar = Field(
+        default_factory=Calendar,
+        description="When the market is open: the name of a calendar, or weekly hours; without, it never closes.",
     )
     window: int = Field(
         default=100, ge=2, le=10_000, description="Ticks in the ring, and before a model's first forecast."
@@ -73,7 +82,32 @@ class Feed(Section):
         foreign = [target for target in self.targets if self.symbols and target not in self.symbols]
         if foreign:
             conflict("targets", repr(foreign[0]), "only symbols that feed.symbols lists")
+        self._check_inputs()
+        unread = [symbol for symbol in self.change_of if self.symbols and symbol not in self.symbols]
+        if unread:
+            conflict("change", repr(unread[0]), "only symbols that feed.symbols lists, and default")
         return self
+
+    def _check_inputs(self) -> None:
+        foreign = [symbol for symbol in self.inputs if self.symbols and symbol not in self.symbols]
+        if foreign:
+            conflict("inputs", repr(foreign[0]), "only symbols that feed.symbols lists")
+        both = [symbol for symbol in self.inputs if symbol in self.targets]
+        if both:
+            conflict("inputs", repr(both[0]), "no symbol that feed.targets lists")
+        if self.symbols and set(self.symbols) == set(self.inputs):
+            conflict("inputs", "all of feed.symbols", "that one is left to forecast")
+
+    @property
+    def default_change(self) -> str:
+        """`change` of the symbols that it does not name."""
+        return self.change if isinstance(self.change, str) else self.change.get(DEFAULT, "auto")
+
+    @property
+    def change_of(self) -> dict[str, str]:
+        """`change` of the symbols that it names."""
+        named = {} if isinstance(self.change, str) else self.change
+        return {symbol: change for symbol, change in named.items() if symbol != DEFAULT}
 
     @property
     def step_ms(self) -> int:

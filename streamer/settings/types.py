@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from streamer.codec import is_symbol, parse_time
+from streamer.codec import is_symbol, parse_time, shown
 from streamer.errors import DecodeError
 
 MASK = "***"
@@ -33,6 +33,12 @@ MASK = "***"
 
 DAY = 86400.0
 """Seconds."""
+
+CHANGES = ("auto", "log_return", "difference")
+"""What a change may be."""
+
+DEFAULT = "default"
+"""In a map of symbols: all those that it does not name."""
 
 _LARGEST = 2**53  # of which seconds and bytes are still exact as floats
 _LONGEST_QUANTITY = 40
@@ -167,6 +173,20 @@ def _distinct(symbols: tuple[str, ...]) -> tuple[str, ...]:
     return symbols
 
 
+def _changes(value: object) -> str | dict[str, str]:
+    if isinstance(value, str) and value in CHANGES:
+        return value
+    kinds = f"{', '.join(CHANGES[:-1])} or {CHANGES[-1]}"
+    if not isinstance(value, dict) or not value:
+        raise expected(f"{kinds}, or a map of symbols to these")
+    for symbol, change in value.items():
+        if not is_symbol(symbol):
+            raise expected("symbols as the keys")
+        if change not in CHANGES:
+            conflict(symbol, shown(change), kinds)
+    return value
+
+
 def parse_token(value: object) -> SecretStr:
     """A bearer token that a header can carry, without the newline that files end with."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -208,6 +228,7 @@ KafkaName = Annotated[str, AfterValidator(_kafka_name)]
 Servers = Annotated[str, BeforeValidator(_servers)]
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Symbols = Annotated[tuple[Symbol, ...], Field(strict=False), AfterValidator(_distinct)]
+Changes = Annotated[Literal["auto", "log_return", "difference"] | dict[str, str], PlainValidator(_changes)]
 Start = Annotated[
     Literal["warm", "earliest", "latest"] | datetime,
     PlainValidator(_start),

@@ -4,6 +4,7 @@ Shares no code with the engine: slow, plain, and easy to check by eye.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streamer.core.engine import EngineSettings
@@ -27,10 +28,11 @@ class Expected:
 
 
 class Oracle:
-    """Follows one stream, tick by tick."""
+    """Follows one stream, tick by tick. is_open: whether the market is open in the step at a grid time."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, is_open: Callable[[int], bool] = lambda time: True) -> None:
         self.settings = settings
+        self.is_open = is_open
         self.known: list[str] = list(settings.symbols)
         self.now: int | None = None  # grid time of the last accepted tick
         self.newest: dict[str, float] = {}  # usable prices of that tick
@@ -47,7 +49,7 @@ class Oracle:
         symbols = list(self.known)
         if not self.settings.symbols:
             symbols += [symbol for symbol in tick.prices if symbol not in symbols]
-        usable = {s: tick.prices[s] for s in symbols if s in tick.prices and self.is_usable(tick.prices[s])}
+        usable = {s: tick.prices[s] for s in symbols if s in tick.prices and self.is_usable(s, tick.prices[s])}
         if not usable:
             return Expected("no_price")
         if len(symbols) > self.settings.max_symbols:
@@ -66,11 +68,11 @@ class Oracle:
             restarted = True
         return self.accept(time, symbols, usable, restarted)
 
-    def is_usable(self, price: float) -> bool:
+    def is_usable(self, symbol: str, price: float) -> bool:
         """Whether a price counts as one at all."""
         if math.isnan(price) or math.isinf(price):
             return False
-        return price > 0 or self.settings.change is not Change.LOG_RETURN
+        return price > 0 or self.settings.change_of.get(symbol, self.settings.change) is not Change.LOG_RETURN
 
     def accept(self, time: int, symbols: list[str], usable: dict[str, float], restarted: bool) -> Expected:
         """A tick that counts."""
@@ -78,10 +80,10 @@ class Oracle:
         is_break = restarted  # what begins the stream breaks nothing
         if self.now is not None and not restarted:
             missing = (time - self.now) // self.settings.step - 1
-            if missing > self.settings.max_gap:
+            if missing > self.settings.max_gap or self.opens_anew(self.now, time):
                 missing, is_break = 0, True
         scored = {}
-        if self.promised_for == time:
+        if self.promised_for == time and not is_break:
             scored = {symbol: usable[symbol] for symbol in self.promised if symbol in usable}
         self.known, self.now, self.late, self.newest = symbols, time, [], usable
         self.ring = [*self.ring, time][-self.settings.window :]
@@ -97,8 +99,15 @@ class Oracle:
             "forecast", False, missing, is_break, blanks, time, dict(self.promised), scored, list(self.ring)
         )
 
+    def opens_anew(self, last: int, time: int) -> bool:
+        """Whether a closed step lies between two, or open hours begin after the first and no later than the second."""
+        step = self.settings.step
+        is_closed_between = not all(map(self.is_open, range(last + step, time, step)))
+        later = range(last + step, time + step, step)
+        return is_closed_between or any(self.is_open(each) and not self.is_open(each - step) for each in later)
+
     def is_forecast(self, symbol: str) -> bool:
         """Whether a symbol is in the forecast that is now made."""
-        if self.settings.targets and symbol not in self.settings.targets:
+        if symbol in self.settings.inputs or (self.settings.targets and symbol not in self.settings.targets):
             return False
         return symbol in self.last and self.age[symbol] <= self.settings.max_stale

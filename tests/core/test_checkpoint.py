@@ -1,6 +1,7 @@
 """Restored and continued equals never stopped, bit for bit."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,7 +282,7 @@ def test_a_schedule_longer_than_the_swaps_that_a_snapshot_names_is_taken_up_agai
     assert models_used[-1] == "m58"
 
 
-def full() -> tuple[dict[str, object], dict[str, np.ndarray], FakeForecaster]:
+def full() -> tuple[dict[str, Any], dict[str, np.ndarray], FakeForecaster]:
     engine = ForecastEngine(SMALL)
     run(engine, walk(20))
     model = fake(engine)
@@ -307,7 +308,18 @@ def test_a_snapshot_whose_arrays_do_not_fit_is_refused(name: str, damage: str) -
         checkpoint.restore(SMALL, snapshot.pack(meta, arrays), shelf(model).load)
 
 
-@pytest.mark.parametrize("name", sorted(full()[0]))
+def test_a_snapshot_from_before_there_were_inputs_and_rhythms_is_taken_up_whole() -> None:
+    meta, arrays, model = full()
+    del meta["rhythm"], arrays["rhythm.left"], meta["settings"]["inputs"]
+
+    restored = checkpoint.restore(SMALL, snapshot.pack(meta, arrays), shelf(model).load)
+
+    assert restored.notices == ()
+    assert restored.engine.model_id == model.id
+    assert restored.engine.is_expected(START)
+
+
+@pytest.mark.parametrize("name", sorted({*full()[0]} - {"rhythm"}))
 def test_a_snapshot_whose_header_lacks_an_entry_is_refused(name: str) -> None:
     meta, arrays, model = full()
     del meta[name]

@@ -38,6 +38,8 @@ CONFIGURATIONS = [
     replace(SMALL, targets=("B",), late_reset=2),
     replace(SMALL, change=Change.DIFFERENCE, symbols=("A", "B", "C"), targets=("A", "C")),
     replace(SMALL, change=Change.AUTO),
+    replace(SMALL, inputs=("B", "D")),
+    replace(SMALL, change=Change.DIFFERENCE, change_of={"A": Change.LOG_RETURN}),
 ]
 
 
@@ -53,9 +55,10 @@ class Ledger:
     covered: defaultdict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
     published: Forecast | None = None
 
-    def settle(self, scored: dict[str, float], change: Change) -> None:
+    def settle(self, scored: dict[str, float], settings: EngineSettings) -> None:
         """Score the forecast last published against the prices in `scored`."""
         for symbol, price in scored.items():
+            (change,) = settings.changes([symbol])
             assert self.published is not None
             at = self.published.symbols.index(symbol)
             yhat, last = float(self.published.yhat[at]), float(self.published.last[at])
@@ -110,7 +113,7 @@ def follow(engine: ForecastEngine, oracle: Oracle, ticks: list[Tick]) -> list[Fo
     for tick in ticks:
         step, expected = engine.process(tick), oracle.tick(tick)
         check(step, expected)
-        ledger.settle(expected.scored, engine.settings.change)
+        ledger.settle(expected.scored, engine.settings)
         ledger.compare(engine)
         if isinstance(step.outcome, Forecast):
             ledger.published = step.outcome
@@ -130,6 +133,17 @@ def test_each_tick_has_the_outcome_and_the_scores_that_the_oracle_gives(
     for forecast in forecasts:
         assert forecast.model == "persistence"
         assert forecast.yhat.tolist() == forecast.last.tolist()
+
+
+def test_each_symbol_has_its_own_change() -> None:
+    settings = replace(SMALL, change=Change.DIFFERENCE, change_of={"A": Change.LOG_RETURN, "B": Change.AUTO})
+    engine = ForecastEngine(settings)
+
+    (step,) = run(engine, [Tick(START, {"A": -1.0, "B": -1.0, "C": -1.0})])
+
+    assert forecast_of(step).symbols == ("B", "C")
+    assert engine.switched == ("B",), "by its prices; that of C was asked for"
+    assert engine.market.levels.is_log.tolist() == [True, False, False]
 
 
 @FEW

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.levels import Levels
+from streamer.core.sessions import Sessions
 from streamer.model.dataset import TrainingSet
 from streamer.service.history import prepend
 from tests.core.helpers import MODERATE
@@ -25,8 +26,8 @@ def ticks(start: int, end: int, symbols: tuple[str, ...] = ("a", "b")) -> Traini
     return TrainingSet(symbols, symbols, levels, STEP, minutes * STEP, np.zeros(len(minutes), np.bool_), prices)
 
 
-def engine_with(held: TrainingSet) -> ForecastEngine:
-    engine = ForecastEngine(SETTINGS)
+def engine_with(held: TrainingSet, settings: EngineSettings = SETTINGS) -> ForecastEngine:
+    engine = ForecastEngine(settings)
     engine.history.prepend(held.times, held.breaks, held.prices)
     return engine
 
@@ -50,6 +51,14 @@ def test_more_than_max_gap_missing_between_them_are_a_session_break(missing: int
     engine = engine_with(ticks(50, 60))
     assert prepend(engine, ticks(10, 50 - missing)) == 40 - missing
     assert engine.history.breaks.tolist() == [False] * (40 - missing) + [is_break] + [False] * 9
+
+
+@pytest.mark.parametrize(("closed", "is_break"), [((47, 50), True), ((48, 49), True), ((30, 40), False)])
+def test_closed_hours_between_them_are_a_session_break(closed: tuple[int, int], is_break: bool) -> None:
+    hours = np.array([(0, closed[0]), (closed[1], 100)]) * STEP
+    engine = engine_with(ticks(50, 60), replace(SETTINGS, sessions=Sessions(lambda start, end: hours)))
+    assert prepend(engine, ticks(10, 47)) == 37
+    assert engine.history.breaks[37] == is_break
 
 
 def test_symbols_find_their_columns_and_those_that_were_not_there_are_blank() -> None:
