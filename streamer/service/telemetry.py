@@ -75,8 +75,6 @@ class Telemetry:
     def _watch(self, stream: Stream) -> None:
         self._show(stream)
         self.show_model(stream)
-        if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
-            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -124,7 +122,6 @@ class Telemetry:
             case Forecast():
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
-                metrics.tick_seen(stream, outcome.as_of / 1000)
                 metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)
@@ -156,6 +153,8 @@ class Telemetry:
         metrics.watch(stream.name, EngineScores(engine))
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
+        if stream.last is not None:
+            metrics.tick_seen(stream.name, stream.last / 1000)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:
