@@ -29,6 +29,9 @@ def engine_settings(settings: Settings) -> EngineSettings:
         history=retrain.history,
         drift=retrain.drift,
         cooldown=retrain.cooldown,
+        assemble=settings.input.assemble,
+        close=settings.input.close,
+        close_after=settings.input.close_after_ms,
     )
 
 

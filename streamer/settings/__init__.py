@@ -3,6 +3,7 @@
 Pure data, no I/O: `streamer.config` reads it from files and the environment and words the errors.
 """
 
+from streamer.settings.input import Input
 from streamer.settings.kafka import Kafka, Topics
 from streamer.settings.root import (
     Daemon,
@@ -30,6 +31,7 @@ __all__ = [
     "Fit",
     "Gate",
     "Http",
+    "Input",
     "Interval",
     "Kafka",
     "Layer",
