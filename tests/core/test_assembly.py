@@ -310,14 +310,20 @@ def test_time_restarts_after_a_run_of_late_steps_however_many_prints_each_has() 
     """Stragglers of the step before do not end it either."""
     found = assembly()  # late_reset is 3
     fed(found, [at(100, A=1.0)])
-    run = [at(1, A=1.0), at(1, B=1.0), at(1.5, A=2.0), at(2, A=3.0), at(1.9, B=1.0), at(2.1, A=3.0)]
-    assert fed(found, run) == ["late"] * 6
+    run = [at(1, A=1.0), at(1, B=1.0), at(1.5, A=2.0), at(2, A=3.0), at(1.9, B=1.0)]
+    assert fed(found, run) == ["late"] * 5
     assert fed(found, [at(3, A=7.0), at(3.5, B=8.0)]) == ["forecast", "merged"]
     forecast, step = found.engine.position, found.process(at(4, A=9.0))
     assert (forecast.last, forecast.restarts) == (START + 100 * STEP, 0)
     assert (step.is_break, step.restarted, step.missing) == (True, True, 0)
     assert (found.engine.position.last, found.engine.position.restarts) == (START + 3 * STEP, 1)
     assert held(found) == [[1.0, -1.0], [7.0, 8.0]]
+
+
+def test_a_straggler_from_long_before_does_not_keep_time_from_restarting() -> None:
+    found = assembly()
+    fed(found, [at(100, A=1.0)])
+    assert fed(found, [at(step, A=1.0) for step in (90, 1, 2, 3)]) == ["late", "late", "late", "forecast"]
 
 
 @pytest.mark.parametrize(
@@ -421,7 +427,9 @@ def test_parts_become_vectors_and_the_open_step_is_the_last_of_the_ring() -> Non
 def test_the_open_step_stays_open_under_other_settings() -> None:
     restored, notices = restart(opened(), replace(LAST, coverage=0.5))
     assert "coverage" in notices[0]
-    assert fed(restored, [at(4.2, B=4.0), at(4.6, A=3.0), at(5, A=1.0)]) == ["merged", "merged", "forecast"]
+    assert fed(restored, [at(4.2, B=4.0), at(4.6, A=3.0)]) == ["merged", "merged"]
+    step = restored.process(at(5, A=1.0))
+    assert (forecast_of(step).as_of, step.is_break, step.restarted) == (START + 4 * STEP, False, False)
     assert held(restored)[-1] == [3.0, 5.0]
 
 
@@ -429,6 +437,9 @@ def test_the_open_step_stays_open_with_what_can_still_be_read() -> None:
     restored, _ = restart(opened(), replace(LAST, symbols=("B",)))
     fed(restored, [at(5, B=1.0)])
     assert held(restored)[-1] == [5.0]
+    restored, _ = restart(opened(), replace(LAST, symbols=("C",)))
+    assert fed(restored, [at(4.5, C=1.0), at(5, C=2.0), at(6, C=3.0)]) == ["duplicate", "merged", "forecast"]
+    assert held(restored) == [[2.0]]
 
 
 def test_one_that_opened_with_a_restart_of_time_stays_open_under_other_settings() -> None:
@@ -487,7 +498,8 @@ def test_a_step_on_which_the_engine_fails_is_lost_and_the_tick_that_closed_it_is
         found.process(at(10, A=1.0))
     assert checkpoint.save(found.engine, {}) == before
     # Its place in time is kept: what comes for it now is no step of its own.
-    assert fed(found, [at(9, A=1.0), at(8, A=1.0), at(10.5, B=2.0)]) == ["duplicate", "late", "merged"]
+    assert found.process(at(9, A=1.0)).outcome == Dropped("duplicate", conflict=False)
+    assert fed(found, [at(8, A=1.0), at(10.5, B=2.0)]) == ["late", "merged"]
     assert found.engine.serving is not None
     found.engine.serving = replace(found.engine.serving, model=healthy)
     step = found.process(at(11, A=1.0))
