@@ -176,7 +176,18 @@ def test_the_history_read_back_is_that_of_the_engine(
     drawn: list[tuple[str, float, float, int, Mapping[str, float | None]]], cut: int, close_after: int | None
 ) -> None:
     """Also where a step is open where the snapshot was made, and of symbols that no closed step has yet."""
-    found, records = assembling(snapshot_every=10**6, history=100, close_after=close_after), records_of(drawn)
+    found = assembling(snapshot_every=10**6, window=2, history=100, close_after=close_after)
+    the_history_is_read_back(found, records_of(drawn), cut)
+
+
+def test_it_is_where_the_step_that_is_open_has_a_symbol_that_the_engine_has_not_heard_of() -> None:
+    """Its tick closed the step before, which is in the ring."""
+    records = [record(n, n, A=1.0 + n) for n in range(9)]
+    the_history_is_read_back(assembling(window=2), [*records, record(9, 9, B=1.0)], 10)
+
+
+def the_history_is_read_back(found: PartitionSettings, records: list[ConsumerRecord], cut: int) -> None:
+    """By an owner who takes over after `cut` records, as it is with one who never stopped."""
     undisturbed, log = partition(found), Log(records)
     log.commit(undisturbed, everything_saved(undisturbed, records[:cut]))
     fed(undisturbed, records[cut:])
