@@ -16,7 +16,7 @@ from streamer.codec import shown
 from streamer.errors import ConfigError
 from streamer.settings import Settings, keys, yaml_text
 from streamer.settings.keys import KeyPath, dotted
-from streamer.settings.types import MASK, Unit
+from streamer.settings.types import MASK
 
 __all__ = ["Settings", "SettingsError", "load"]
 
@@ -254,10 +254,9 @@ def _worded(details: ErrorDetails, given: Any) -> tuple[KeyPath, str]:
 
 def _readable(where: KeyPath, context: Mapping[str, Any]) -> dict[str, Any]:
     """Pydantic's bounds in the unit of the key."""
-    info = keys.find(where)
-    units = [item for item in info.metadata if isinstance(item, Unit)] if info else []
+    unit = keys.unit_at(where)
     bounds = {"ge", "gt", "le", "lt"}
-    return {name: units[0].render(value) if units and name in bounds else value for name, value in context.items()}
+    return {name: unit.render(value) if unit and name in bounds else value for name, value in context.items()}
 
 
 def _suggestion(where: KeyPath) -> str:

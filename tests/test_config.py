@@ -251,7 +251,7 @@ class TestErrors:
 
     def test_the_variable_or_override_that_gave_a_value_is_named(self) -> None:
         assert problems(None, {"STREAMER_FOO__BAR": "1"}, http__port=70000) == [
-            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, feed, network, fit, retrain, "
+            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, input, feed, network, fit, retrain, "
             "gate, models, scoring, interval, state, streams, limits, http, log, daemon",
             "override http.port: http.port: found 70000, expected at most 65535",
         ]
@@ -272,6 +272,7 @@ class TestErrors:
             ("kafka.start", 1704067200000, "an ISO-8601 time with a zone"),
             ("kafka.create_topics", 1, "found 1, expected true or false"),
             ("feed.step", "0s", "found '0s', expected at least 1ms"),
+            ("input.close_after", "0s", "found '0s', expected at least 1ms"),
             ("feed.step", "1ns", "expected a duration such as 500ms"),
             ("feed.step", True, "found true, expected a duration"),
             ("feed.step", float("nan"), "found nan, expected a duration"),
@@ -336,6 +337,15 @@ class TestErrors:
             (
                 {"feed__symbols": ["AB"], "limits__symbol_length": 1},
                 "feed.symbols: found a symbol of 2 characters, expected at most 1 (limits.symbol_length)",
+            ),
+            (
+                {"input__close": "complete", "feed__symbols": ["A"]},
+                "input.close: found complete, expected input.assemble: last beside it",
+            ),
+            ({"input__close_after": "90s"}, "input.close_after: found 90s, expected input.assemble: last beside it"),
+            (
+                {"input__close": "complete", "input__assemble": "last"},
+                "input.close: found complete, expected feed.symbols beside it",
             ),
         ],
     )

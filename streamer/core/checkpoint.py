@@ -1,12 +1,13 @@
 """The engine as bytes and back: restored and never stopped give the same forecasts, bit for bit."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from streamer.core import snapshot
+from streamer.core.assembly import Assembly, usable
 from streamer.core.calibration import Calibration
 from streamer.core.drift import Drift
 from streamer.core.engine import EngineSettings, ForecastEngine
@@ -21,10 +22,10 @@ from streamer.core.serving import Serving
 from streamer.core.tick import Tick
 from streamer.errors import ArtifactError, SnapshotError
 
-_SHAPING = ("step", "symbols", "targets", "inputs", "change", "window", "scoring_window", "coverage")
+_SHAPING = ("step", "symbols", "targets", "inputs", "change", "window", "scoring_window", "coverage", "assemble")
 """Settings under which a snapshot holds: with others, only the ring can be used again."""
 
-_UNNAMED: dict[str, Any] = {"inputs": []}
+_UNNAMED: dict[str, Any] = {"inputs": [], "assemble": "vector"}
 """What a snapshot was made with that does not name the setting."""
 
 Load = Callable[[str], Forecaster]
@@ -32,15 +33,19 @@ Load = Callable[[str], Forecaster]
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """An engine as it was. notices: what could not be kept, and why, a line each. extra: what the caller stored."""
+    """An engine as it was, and what stands before it.
+
+    notices: what could not be kept, and why, a line each. extra: what the caller stored.
+    """
 
     engine: ForecastEngine
+    assembly: Assembly | None
     extra: dict[str, Any]
     notices: tuple[str, ...] = ()
 
 
-def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
-    """The engine without its history, and `extra` (JSON values) beside it."""
+def save(engine: ForecastEngine, extra: Mapping[str, Any], assembly: Assembly | None = None) -> bytes:
+    """The engine without its history, the step that is open before it, and `extra` (JSON values) beside them."""
     serving = engine.serving
     meta = {
         "extra": dict(extra),
@@ -55,7 +60,13 @@ def save(engine: ForecastEngine, extra: Mapping[str, Any]) -> bytes:
         "swaps": [asdict(swap) for swap in engine.swaps],
         "reverted": list(engine.reverted),
     }
-    return snapshot.pack(meta, dict(_arrays(engine)))
+    arrays = dict(_arrays(engine))
+    if assembly is not None:
+        step = assembly.step
+        meta["assembly"] = {"position": asdict(step.position), "symbols": list(step.prints)}
+        arrays["open.times"] = np.array([time for time, _ in step.prints.values()], np.int64)
+        arrays["open.prices"] = np.array([price for _, price in step.prints.values()], np.float64)
+    return snapshot.pack(meta, arrays)
 
 
 def _shape(settings: EngineSettings) -> dict[str, Any]:
@@ -145,7 +156,22 @@ def _resume(
         engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
     _check_shapes(engine)
     notices = _restore_model(engine, meta["model"], _part(arrays, "model"), load)
-    return Restored(engine, meta["extra"], notices)
+    assembly = Assembly.before(engine)
+    if assembly is not None:
+        _reopen(assembly, Position(**meta["assembly"]["position"]), _prints(meta, arrays))
+    return Restored(engine, assembly, meta["extra"], notices)
+
+
+def _prints(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, float]]:
+    """Of the step that was open: event time and price by symbol."""
+    symbols, times, prices = meta["assembly"]["symbols"], arrays["open.times"], arrays["open.prices"]
+    return dict(zip(symbols, zip(times.tolist(), prices.tolist(), strict=True), strict=True))
+
+
+def _reopen(assembly: Assembly, position: Position, prints: dict[str, tuple[int, float]]) -> None:
+    if prints and position.last is None:
+        raise ValueError("the step that is open has no time")
+    assembly.step.position, assembly.step.prints = position, prints
 
 
 def _ahead(schedule: list[Swap], swaps: list[Swap]) -> list[Swap]:
@@ -226,5 +252,26 @@ def _rebuild(
             engine.accept(Placement(Verdict.ACCEPTED, time, Position(time), is_break), prices)
     engine.rhythm = _rhythm(meta, arrays)  # the feed's habits are none of the settings'
     engine.policy.request(Reason.SETTINGS_CHANGED)
+    assembly = Assembly.before(engine)
+    if "assembly" in meta:
+        _keep_open(engine, assembly, meta, arrays, changed)
     notice = f"the settings changed ({', '.join(changed)}): the ring is kept, all else begins anew"
-    return Restored(engine, meta["extra"], (notice,))
+    return Restored(engine, assembly, meta["extra"], (notice,))
+
+
+def _keep_open(
+    engine: ForecastEngine,
+    assembly: Assembly | None,
+    meta: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    changed: list[str],
+) -> None:
+    """The open step stays open; where that cannot be, as steps are others or none is open any more, it is a tick."""
+    position, prints = Position(**meta["assembly"]["position"]), _prints(meta, arrays)
+    tick = Tick(position.last or 0, {symbol: price for symbol, (_, price) in prints.items()})
+    if assembly is not None and "step" not in changed:
+        restarts = position.restarts - meta["position"]["restarts"]  # a new engine has forgotten those of the ring
+        kept = {symbol: prints[symbol] for symbol in usable(engine, tick)}
+        _reopen(assembly, replace(position, restarts=restarts), kept)
+    elif prints:
+        (assembly or engine).process(tick)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,17 @@ from streamer.core.forecaster import FORECASTERS, MODELLED, PERSISTENCE, SERVED,
 from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
-from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Pending, Rejected, Step, Swap
+from streamer.core.outcome import (
+    AHEAD,
+    PERSISTENCE_MODEL,
+    Dropped,
+    Forecast,
+    Pending,
+    Step,
+    Swap,
+    no_price,
+    too_many_symbols,
+)
 from streamer.core.policy import Reason, RetrainPolicy
 from streamer.core.rhythm import Rhythm
 from streamer.core.scoring import Scoreboard
@@ -35,7 +46,8 @@ class EngineSettings:
 
     symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. inputs:
     those never forecast. change, change_of: see `changes`. drift: threshold of `core.drift`, 0: off. sessions: open
-    hours of the market; None: it never closes.
+    hours of the market; None: it never closes. assemble, close, close_after (ms): of `core.assembly`, which stands
+    before the engine.
     """
 
     step: int = 60_000
@@ -58,6 +70,9 @@ class EngineSettings:
     drift: float = 50.0
     cooldown: int = 500
     sessions: Sessions | None = None
+    assemble: Literal["vector", "last"] = "vector"
+    close: Literal["later", "complete"] = "later"
+    close_after: int | None = None
 
     @property
     def grid(self) -> Grid:
@@ -139,21 +154,25 @@ class ForecastEngine:
         return self.rhythm.is_awake(time) if sessions is None else sessions.is_open(time)
 
     def process(self, tick: Tick) -> Step:
-        """Take in one tick and say what became of it."""
+        """Take in one tick, a whole vector, and say what became of it."""
         prices, new = self._read(tick)
         if np.isnan(prices).all():
-            return Step(Rejected("no_price", f"none of its {len(tick.prices)} prices can be used"))
+            return Step(no_price(tick.prices))
         if len(prices) > self.settings.max_symbols:
-            return Step(
-                Rejected("too_many_symbols", f"the stream would have {len(prices)} symbols, more than limits.symbols")
-            )
+            return Step(too_many_symbols(len(prices)))
         placement = self.grid.place(self.position, tick.time, tick.record_time)
         if placement.verdict is Verdict.AHEAD:
-            return Step(Rejected("ahead", "its time is more than feed.max_ahead after its record's timestamp"))
+            return Step(AHEAD)
         spacing = self._spacing.observe(tick.time)
         if placement.verdict is not Verdict.ACCEPTED:
             self.position = placement.position
             return Step(self._dropped(placement.verdict, prices), spacing=spacing)
+        return self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
+
+    def take(self, placement: Placement, vector: Mapping[str, float]) -> Step:
+        """Take in the prices, `usable` ones, of an accepted step; new symbols in the order they stand in."""
+        prices, new = self._read(Tick(placement.time, vector))
+        spacing = self._spacing.observe(placement.time)
         return self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
 
     def _accept_wider(self, placement: Placement, prices: Floats, new: Sequence[str], spacing: int | None) -> Step:

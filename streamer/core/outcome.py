@@ -1,5 +1,6 @@
 """What comes out of the engine: exactly one outcome for each tick, and what is worth measuring."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A tick that is not needed. reason: "duplicate" or "late". conflict: a duplicate with other prices."""
+    """A tick without a forecast of its own.
+
+    reason: "duplicate", "late", or "merged" where it has become a part of the step that is open. conflict: a duplicate
+    with other prices.
+    """
 
     reason: str
     conflict: bool = False
@@ -46,6 +51,19 @@ class Rejected:
     reason: str
     detail: str
     stacktrace: str = ""
+
+
+AHEAD = Rejected("ahead", "its time is more than feed.max_ahead after its record's timestamp")
+
+
+def no_price(prices: Sized) -> Rejected:
+    """None of `prices` is one."""
+    return Rejected("no_price", f"none of its {len(prices)} prices can be used")
+
+
+def too_many_symbols(count: int) -> Rejected:
+    """With the tick the stream would have `count` symbols."""
+    return Rejected("too_many_symbols", f"the stream would have {count} symbols, more than limits.symbols")
 
 
 Outcome = Forecast | Dropped | Rejected

@@ -4,14 +4,16 @@ Snapshots hold no more than the ring. Serving needs no more; trainings wait for 
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import numpy as np
 import structlog
 from aiokafka import TopicPartition
 
+from streamer.core.assembly import OpenStep, following, usable
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
-from streamer.core.grid import Position, Verdict
+from streamer.core.grid import Floats, Placement, Position, Verdict
 from streamer.core.tick import Tick
 from streamer.errors import ArtifactError, DecodeError, TrainingError
 from streamer.model.dataset import TrainingSet
@@ -100,13 +102,27 @@ class _OldTicks:
         # What the snapshot held is in the history already.
         self._known = stream.restored_ticks
         self._position = Position()
+        self._step = None
+        if stream.assembly is not None:
+            self._step = OpenStep.under(self._engine.settings, self._engine.grid)
         self._buffer = TickBuffer(self._engine.settings.history, len(self._engine.symbols))
 
     def take(self, tick: Tick) -> None:
+        if self._step is not None:
+            if partial := usable(self._engine, tick):
+                self._step.take(tick, partial, self._close)
+            return
         prices = self._engine.prices(tick)
         placement = self._engine.grid.place(self._position, tick.time, tick.record_time)
         if np.isnan(prices).all() or placement.verdict is Verdict.AHEAD:
             return
+        self._append(placement, prices)
+
+    def _close(self, step: Position, prices: Mapping[str, float]) -> None:
+        placement = following(self._engine.grid, self._position, step)
+        self._append(placement, self._engine.prices(Tick(placement.time, prices)))
+
+    def _append(self, placement: Placement, prices: Floats) -> None:
         self._position = placement.position
         self._widen()
         if placement.verdict is Verdict.ACCEPTED:

@@ -49,6 +49,7 @@ class TickStatus(StrEnum):
     FORECAST = "forecast"
     DUPLICATE = "duplicate"
     LATE = "late"
+    MERGED = "merged"
     DEAD_LETTER = "dead_letter"
 
 

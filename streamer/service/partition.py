@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord
 
 from streamer.codec import DecodeLimits, decode
 from streamer.core import checkpoint
+from streamer.core.assembly import Assembly
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
@@ -49,6 +50,7 @@ class Stream:
     held: offset up to which (exclusive) its records are in the last snapshot. unsaved: the first record taken in since
     that snapshot, None if there is none. ticks: how many since. seen: the partition's `newest` at its last tick.
     restored: `held` of the snapshot that it was put back from, and stays so; restored_ticks: in the ring of that one.
+    assembly: what merges its ticks, None where each is a whole vector.
     """
 
     name: str
@@ -60,6 +62,16 @@ class Stream:
     restored: int = 0
     restored_ticks: int = 0
     history_complete: bool = False
+    assembly: Assembly | None = None
+
+    @property
+    def last(self) -> int | None:
+        """Grid time of its newest tick, ms, though its step may be open; None before the first."""
+        return (self.engine.position if self.assembly is None else self.assembly.step.position).last
+
+    def process(self, tick: Tick) -> Step:
+        """Take in one tick and say what became of it."""
+        return self.engine.process(tick) if self.assembly is None else self.assembly.process(tick)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -171,12 +183,13 @@ class Partition:
     def _step(self, name: str, stream: Stream | None, tick: Tick) -> tuple[Step, Stream | None]:
         """A stream begins with its first accepted tick: rubbish under new keys leaves nothing behind."""
         if stream is not None:
-            return stream.engine.process(tick), stream
+            return stream.process(tick), stream
         if len(self.streams) >= self.settings.streams:
             return Step(Rejected("too_many_streams", f"limits.streams allows {self.settings.streams}")), None
-        stream = Stream(name, self.engine(name), seen=self.newest, history_complete=True)
-        step = stream.engine.process(tick)
-        if not isinstance(step.outcome, Forecast):
+        engine = self.engine(name)
+        stream = Stream(name, engine, seen=self.newest, history_complete=True, assembly=Assembly.before(engine))
+        step = stream.process(tick)
+        if stream.last is None:
             return step, None
         self.streams[name] = stream
         return step, stream
@@ -242,7 +255,7 @@ class Partition:
     def save(self, stream: Stream, batch: Batch) -> None:
         """Add a snapshot of `stream` as it stands to `batch`."""
         extra = {"next_offset": batch.next_offset, "owner": self.settings.owner, "seen": stream.seen}
-        value = checkpoint.save(stream.engine, extra)
+        value = checkpoint.save(stream.engine, extra, stream.assembly)
         header = (NEXT_OFFSET, str(batch.next_offset).encode())
         batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value, (header,)))
         batch.saved.append(stream)
@@ -276,4 +289,6 @@ class Partition:
         # `feed.max_ahead`, if the feed is not a replay.
         seen = int(restored.extra.get("seen", restored.engine.position.last or 0))
         ticks = len(restored.engine.history)
-        return Stream(name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks)
+        return Stream(
+            name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks, assembly=restored.assembly
+        )

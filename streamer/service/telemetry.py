@@ -75,11 +75,6 @@ class Telemetry:
     def _watch(self, stream: Stream) -> None:
         self._show(stream)
         self.show_model(stream)
-        if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
-            self._tick_seen(stream.name, stream.engine.position.last)
-
-    def _tick_seen(self, stream: str, time: int) -> None:
-        self._metrics.tick_seen(stream, time / 1000)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -127,7 +122,6 @@ class Telemetry:
             case Forecast():
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
-                self._tick_seen(stream, outcome.as_of)
                 metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)
@@ -160,6 +154,8 @@ class Telemetry:
         metrics.feed_expected(stream.name, engine.is_expected)
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
+        if stream.last is not None:
+            metrics.tick_seen(stream.name, stream.last / 1000)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:

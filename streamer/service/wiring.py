@@ -33,6 +33,9 @@ def engine_settings(settings: Settings) -> EngineSettings:
         drift=retrain.drift,
         cooldown=retrain.cooldown,
         sessions=calendars.sessions(feed.calendar),
+        assemble=settings.input.assemble,
+        close=settings.input.close,
+        close_after=settings.input.close_after_ms,
     )
 
 

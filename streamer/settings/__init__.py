@@ -4,6 +4,7 @@ Pure data, no I/O: `streamer.config` reads it from files and the environment and
 """
 
 from streamer.settings.calendar import Calendar
+from streamer.settings.input import Input
 from streamer.settings.kafka import Kafka, Topics
 from streamer.settings.root import (
     Daemon,
@@ -32,6 +33,7 @@ __all__ = [
     "Fit",
     "Gate",
     "Http",
+    "Input",
     "Interval",
     "Kafka",
     "Layer",

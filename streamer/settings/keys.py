@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from streamer.settings.root import Settings
-from streamer.settings.types import Section
+from streamer.settings.types import Section, Unit
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys, and positions in lists."""
@@ -59,6 +59,13 @@ def find(where: KeyPath) -> FieldInfo | None:
 def types_at(where: KeyPath) -> set[Any]:
     """The types that the key at `where` takes, `NoneType` where it may be null; none for an unknown key."""
     return {_bare(member) for member in _members(where)}
+
+
+def unit_at(where: KeyPath) -> Unit | None:
+    """The unit of the quantity at `where`, None where it is none; a key that may be null has it in its type."""
+    info = find(where)
+    annotations = [*(info.metadata if info else ()), *(item for member in _members(where) for item in get_args(member))]
+    return next((item for item in annotations if isinstance(item, Unit)), None)
 
 
 def _members(where: KeyPath) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
 from streamer.settings.calendar import Calendar
+from streamer.settings.input import Input
 from streamer.settings.kafka import Kafka
 from streamer.settings.types import (
     DAY,
@@ -328,6 +329,7 @@ class Settings(Section):
     """All settings. Only `kafka.bootstrap_servers` has no default."""
 
     kafka: Kafka = Field(description="Kafka.")
+    input: Input = Field(default_factory=Input, description="How records become ticks.")
     feed: Feed = Field(default_factory=Feed, description="The market feed.")
     network: Network = Field(default_factory=Network, description="The LSTM.")
     fit: Fit = Field(default_factory=Fit, description="One training.")
@@ -365,6 +367,12 @@ class Settings(Section):
         if longest > limits.symbol_length:
             most = f"at most {limits.symbol_length} (limits.symbol_length)"
             conflict("feed.symbols", f"a symbol of {longest} characters", most)
+        return self
+
+    @model_validator(mode="after")
+    def _complete_of_what(self) -> Self:
+        if self.input.close == "complete" and not self.feed.symbols:
+            conflict("input.close", "complete", "feed.symbols beside it: without, no step can be known to be complete")
         return self
 
     def effective(self) -> str:

@@ -68,7 +68,7 @@ class Section(BaseModel):
         return {} if data is None else data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable: `Seconds | None` is a type too
 class Unit:
     """A quantity written as a number with a unit; `parse(render(x)) == x`.
 
