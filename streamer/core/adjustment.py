@@ -26,7 +26,7 @@ NEVER = -1
 KEPT = 1_024
 """In the snapshot, for models and rows of before them: years of a large universe of shares, some dozen kB."""
 
-_LEAST_RATIO, _LARGEST_RATIO = 1e-6, 1e6  # beyond what was ever split or redenominated
+_LEAST, _LARGEST = 1e-6, 1e6  # beyond what was ever split or redenominated
 _LARGEST_UNIT = 1e100  # as for prices: what many ratios come to still divides, and is no infinity
 _SHOWN = 5  # names in an error's text
 
@@ -56,6 +56,11 @@ class Adjustment:
             after[self.name] = prices[self.symbol] * self.ratio
         return after
 
+    def of_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """`names` of before, as they are now. What had the new name then gets one that no symbol can have."""
+        gone = {self.name: f"\0{self.name}"} if self.renamed is not None else {}
+        return tuple([self.name if name == self.symbol else gone.get(name, name) for name in names])
+
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
@@ -80,18 +85,14 @@ class Adjusted:
     @classmethod
     def of(cls, base: Forecaster, adjustments: Iterable[Adjustment]) -> "Adjusted":
         """`base` after `adjustments`, in the order in which they came."""
-        names, units = list(base.symbols), np.ones(len(base.symbols))
-        place = {name: index for index, name in enumerate(names)}
+        names, units = base.symbols, np.ones(len(base.symbols))
         for each in adjustments:
-            index = place.get(each.symbol)
-            if each.renamed is not None and (other := place.pop(each.renamed, None)) is not None:
-                names[other] = f"\0{names[other]}"  # a symbol that is gone: what has its name now is another one
-            if index is not None:
-                units[index] = min(max(units[index] * each.ratio, 1.0 / _LARGEST_UNIT), _LARGEST_UNIT)
-                names[index] = each.name
-                place[each.name] = place.pop(each.symbol)
+            if each.symbol in names:
+                unit = units[names.index(each.symbol)] * each.ratio
+                units[names.index(each.symbol)] = min(max(unit, 1.0 / _LARGEST_UNIT), _LARGEST_UNIT)
+            names = each.of_names(names)
         targets = tuple([names[base.symbols.index(target)] for target in base.targets])
-        return cls(base, tuple(names), targets, units)
+        return cls(base, names, targets, units)
 
     @property
     def id(self) -> str:
@@ -157,14 +158,23 @@ def brought_up(prices: Mapping[str, Price], adjustments: Iterable[Adjustment]) -
     return prices
 
 
+def is_ratio(value: float) -> bool:
+    """Whether prices can be multiplied by `value`; false for NaN."""
+    return _LEAST <= value <= _LARGEST
+
+
+RATIO = f"a number from {_LEAST:f} to {_LARGEST:.0f}"
+"""What `is_ratio` accepts, in words."""
+
+
 def obstacle(engine: "ForecastEngine", adjustment: Adjustment) -> str | None:
     """Why the engine cannot take `adjustment`, in one line; None where it can."""
     symbol, ratio, renamed = adjustment.symbol, adjustment.ratio, adjustment.renamed
     if symbol not in engine.index:
         more = ", ..." if len(engine.symbols) > _SHOWN else ""
         return f"symbol: found {symbol!r}, the stream has {', '.join(engine.symbols[:_SHOWN])}{more}"
-    if not _LEAST_RATIO <= ratio <= _LARGEST_RATIO:  # false for NaN too
-        return f"ratio: found {ratio:g}, expected a number from {_LEAST_RATIO:f} to {_LARGEST_RATIO:.0f}"
+    if not is_ratio(ratio):
+        return f"ratio: found {ratio:g}, expected {RATIO}"
     if renamed is not None and renamed in engine.index:
         return f"rename: the stream has a symbol {renamed!r} already"
     column = [engine.index[symbol]]

@@ -4,11 +4,14 @@ Snapshots hold no more than the ring. Serving needs no more; trainings wait for 
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
 from aiokafka import TopicPartition
 
+from streamer.core.adjustment import KEPT, Adjustment, brought_up, since
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Position, Verdict
@@ -58,7 +61,8 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
     and that tick others are missing: as in the stream, more than `max_gap` steps of that are a session break.
     """
     history, settings = engine.history, engine.settings
-    if not len(history) or not len(stored) or stored.step != settings.step:
+    later = since(engine.adjustments, stored.adjusted)
+    if not len(history) or not len(stored) or stored.step != settings.step or len(later) == KEPT:
         return 0
     first, before = int(history.times[0]), len(history)
     same = np.flatnonzero(stored.times == first)
@@ -66,9 +70,10 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
     if end and first - int(stored.times[end - 1]) > (settings.max_gap + 1) * settings.step:
         history.breaks[0] = True
     prices = np.full((end, len(engine.symbols)), np.nan)
-    for column, symbol in enumerate(stored.symbols):
+    columns = dict(zip(stored.symbols, stored.prices[:end].T, strict=True))
+    for symbol, column in brought_up(columns, later).items():
         if symbol in engine.index:
-            prices[:, engine.index[symbol]] = stored.prices[:end, column]
+            prices[:, engine.index[symbol]] = column
     history.prepend(stored.times[:end], stored.breaks[:end], engine.readable(prices))
     return len(history) - before
 
@@ -79,11 +84,12 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
     async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
         for record in records:
             try:
-                name, tick = partition.decode(record)
+                name, item = partition.decode(record)
             except DecodeError:
                 continue
-            if name in ticks and record.offset < behind[name].restored:
-                ticks[name].take(tick)
+            # Of the adjustments the engine knows which were taken.
+            if name in ticks and record.offset < behind[name].restored and isinstance(item, Tick):
+                ticks[name].take(item, record.offset)
         await asyncio.sleep(0)
     for old in ticks.values():
         old.hand_over()
@@ -92,7 +98,8 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
 class _OldTicks:
     """Accepted ticks of one stream from before the snapshot that it was restored from.
 
-    The stream goes on meanwhile: further snapshots and new symbols come.
+    The stream goes on meanwhile: further snapshots and new symbols come, others leave, and adjustments are made. The
+    buffer follows: it has the engine's columns, and prices as they are now.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -100,25 +107,46 @@ class _OldTicks:
         # What the snapshot held is in the history already.
         self._known = stream.restored_ticks
         self._position = Position()
-        self._buffer = TickBuffer(self._engine.settings.history, len(self._engine.symbols))
+        self._symbols, self._adjusted = self._engine.symbols, self._engine.adjusted
+        self._buffer = TickBuffer(self._engine.settings.history, len(self._symbols))
 
-    def take(self, tick: Tick) -> None:
+    def take(self, tick: Tick, offset: int) -> None:
+        self._follow()
+        adjustments = self._engine.adjustments
+        later = since(adjustments, offset)
+        if len(later) == KEPT:
+            return  # some that came later yet may be forgotten
+        if later:
+            tick = replace(tick, prices=brought_up(self._as_named_then(tick.prices, later), later))
         prices = self._engine.prices(tick)
         placement = self._engine.grid.place(self._position, tick.time, tick.record_time)
         if np.isnan(prices).all() or placement.verdict is Verdict.AHEAD:
             return
         self._position = placement.position
-        self._widen()
         if placement.verdict is Verdict.ACCEPTED:
             self._buffer.append(placement.time, placement.is_break, prices)
 
-    def _widen(self) -> None:
-        width = len(self._engine.symbols)
-        if self._buffer.prices.shape[1] < width:
-            self._buffer = self._buffer.widened(width)
+    def _as_named_then(self, prices: Mapping[str, float], later: Sequence[Adjustment]) -> Mapping[str, float]:
+        """A list of prices is read by the names of the configuration, which may be those of now."""
+        found = dict(prices)
+        for each in reversed(later):
+            if each.name in self._engine.configured and each.name in found and each.symbol not in found:
+                found[each.symbol] = found.pop(each.name)
+        return found
+
+    def _follow(self) -> None:
+        for each in since(self._engine.adjustments, self._adjusted):
+            self._adjusted = each.number
+            if each.symbol in self._symbols:
+                self._buffer.scale(self._symbols.index(each.symbol), each.ratio)
+            self._symbols = each.of_names(self._symbols)
+        if self._symbols != self._engine.symbols:
+            place = {symbol: column for column, symbol in enumerate(self._symbols)}
+            columns = [place.get(symbol, -1) for symbol in self._engine.symbols]
+            self._buffer, self._symbols = self._buffer.take(np.array(columns, np.intp)), self._engine.symbols
 
     def hand_over(self) -> None:
-        self._widen()
+        self._follow()
         older = slice(0, max(0, len(self._buffer) - self._known))
         buffer = self._buffer
         self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])

@@ -49,6 +49,7 @@ class TickStatus(StrEnum):
     FORECAST = "forecast"
     DUPLICATE = "duplicate"
     LATE = "late"
+    ADJUSTED = "adjusted"
     DEAD_LETTER = "dead_letter"
 
 
