@@ -381,6 +381,21 @@ def test_a_model_that_no_adjustment_concerns_serves_as_it_is() -> None:
     assert isinstance(adjusted(model, [Adjustment(3, "B", 0.5)]), Adjusted)
 
 
+def test_a_name_of_a_symbol_that_is_gone_can_be_given_to_another() -> None:
+    """The model has both, and the one that is gone stays blank to it."""
+    engine, named = ForecastEngine(replace(ROLLING, window=3)), ForecastEngine(replace(ROLLING, window=3))
+    for each in (engine, named):
+        run(each, walk(10, ("A", "GONE")))
+        put_into_service(each, fake(each, symbols=("A", "GONE")))
+        run(each, walk(10, ("A",), start=START + 10 * STEP))
+    assert engine.symbols == ("A",)
+    assert engine.adjust(Adjustment(1, "A", renamed="GONE")).outcome == Dropped("adjusted")
+    for tick in walk(20, ("A",), start=START + 20 * STEP):
+        found, expected = forecast_of(engine.process(renamed([tick], "A", "GONE")[0])), forecast_of(named.process(tick))
+        assert found.symbols == ("GONE",)
+        assert bits(found.yhat) == bits(expected.yhat)
+
+
 def test_prices_of_before_are_brought_up_in_the_order_of_the_adjustments() -> None:
     steps = [Adjustment(1, "A", 0.5, "B"), Adjustment(2, "B", 10.0), Adjustment(3, "C", renamed="A")]
     assert brought_up({"A": 8.0, "B": 1.0, "C": 3.0}, steps) == {"B": 40.0, "A": 3.0}

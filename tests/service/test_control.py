@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -206,14 +207,28 @@ def test_outputs_are_those_of_an_owner_who_never_stopped(
     assert outputs(published) == outputs(expected.records)
 
 
+class Flowing(Log):
+    """The stream goes on while the log is read: so many records of its own before each batch."""
+
+    owner: Partition
+    at: int
+    flow: int
+
+    async def read(self, tp: Any, start: int, end: int) -> AsyncIterator[list[ConsumerRecord]]:
+        async for batch in super().read(tp, start, end):
+            _process(self.owner, self.records[self.at : self.at + self.flow])
+            self.at += self.flow
+            yield batch
+
+
 @hypothesis.settings(deadline=None)
-@given(logs, st.integers(0, 30), st.integers(0, 30), st.sampled_from([4, 8, 20]))
+@given(logs, st.integers(0, 30), st.integers(0, 30), st.integers(0, 4), st.sampled_from([4, 8, 20]))
 def test_the_history_that_is_read_back_is_what_the_engine_had(
-    drawn: list[tuple[str, dict[str, Any]]], saved: int, meanwhile: int, history: int
+    drawn: list[tuple[str, dict[str, Any]]], saved: int, meanwhile: int, flow: int, history: int
 ) -> None:
-    """From a snapshot at `saved`; the stream goes on to `meanwhile` before the log is read. Symbols leave, too."""
+    """From a snapshot at `saved`; the stream goes on before the log is read, and meanwhile. Symbols leave, too."""
     found, records = kept(window=3, history=history, max_stale=3), records_of(drawn)
-    log, never_stopped = Log(records), partition(found)
+    log, never_stopped = Flowing(records), partition(found)
     fed(never_stopped, records)
     owner = partition(found)
     batch = Batch(0)
@@ -222,11 +237,14 @@ def test_the_history_that_is_read_back_is_what_the_engine_had(
     owner.save_due(batch, everything=True)
     log.commit(owner, batch)
 
+    log.flow = log.at = 0
+    log.owner = owner
     owner = restored(log, found)
     _process(owner, records[saved : saved + meanwhile])
+    log.owner, log.at, log.flow = owner, saved + meanwhile, flow
     broker: Any = log
     asyncio.run(load_history(broker, TP, owner))
-    _process(owner, records[saved + meanwhile :])
+    _process(owner, records[log.at :])
 
     assert owner.streams.keys() == never_stopped.streams.keys()
     for name, stream in owner.streams.items():
