@@ -10,7 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 from aiokafka import ConsumerRecord
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -168,6 +168,7 @@ def test_the_series_of_a_symbol_go_with_its_name_and_with_itself() -> None:
 messages = st.one_of(
     st.fixed_dictionaries({"symbol": st.sampled_from("ABC"), "ratio": st.sampled_from([0.25, 1 / 3, 7, -1])}),
     st.fixed_dictionaries({"symbol": st.sampled_from("ABC"), "rename": st.sampled_from("ABC")}),
+    st.just({"symbol": "A", "ratio": 7, "rename": "C"}),
 )
 vectors = st.dictionaries(st.sampled_from("ABC"), st.floats(1.0, 100.0), min_size=1)
 logs = st.lists(st.tuples(st.sampled_from("st"), st.one_of(vectors, vectors, vectors, messages)), max_size=30)
@@ -207,6 +208,12 @@ def test_outputs_are_those_of_an_owner_who_never_stopped(
     assert outputs(published) == outputs(expected.records)
 
 
+TICKS: list[tuple[str, dict[str, Any]]] = [("s", {"A": 3.0 + n / 7, "B": 5.0}) for n in range(13)]
+TICKS_OF_B: list[tuple[str, dict[str, Any]]] = [("s", {"B": 5.0 + n}) for n in range(14)]
+TICKS_OF_C: list[tuple[str, dict[str, Any]]] = [("s", {"C": 3.0 + n / 7}) for n in range(4)]
+SPLIT: tuple[str, dict[str, Any]] = ("s", {"symbol": "A", "ratio": 1 / 3, "rename": "C"})
+
+
 class Flowing(Log):
     """The stream goes on while the log is read: so many records of its own before each batch."""
 
@@ -223,6 +230,8 @@ class Flowing(Log):
 
 @hypothesis.settings(deadline=None)
 @given(logs, st.integers(0, 30), st.integers(0, 30), st.integers(0, 4), st.sampled_from([4, 8, 20]))
+@example([*TICKS[:13], SPLIT, *TICKS_OF_C], 12, 0, 1, 20)
+@example([*TICKS[:12], *TICKS_OF_B], 12, 0, 4, 4)
 def test_the_history_that_is_read_back_is_what_the_engine_had(
     drawn: list[tuple[str, dict[str, Any]]], saved: int, meanwhile: int, flow: int, history: int
 ) -> None:
