@@ -13,6 +13,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
+from streamer import control
 from streamer.codec import format_time
 from streamer.core.tick import Tick
 from streamer.errors import BrokerError, UsageError
@@ -96,6 +97,20 @@ class Publisher:
             sending.result()
         await self._settle(0)
         return self.acknowledged - acknowledged_before
+
+    async def control(self, value: bytes) -> tuple[int, int]:
+        """Send the control message `value` (`streamer.control`); returns its partition and offset. `BrokerError`."""
+        route = self._route
+        record = await self._bounded(
+            self._producer.send_and_wait(
+                route.topic,
+                value=value,
+                key=route.key,
+                partition=route.fixed_partition,
+                headers=[(control.HEADER, control.ADJUST)],
+            )
+        )
+        return record.partition, record.offset
 
     async def _start(self) -> None:
         await self._producer.start()

@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from streamer.codec import shown
+from streamer.control import asked
 from streamer.dead_letters import DeadLetter, plain
 
 _EXCERPT = 80
@@ -22,6 +23,8 @@ def as_text(topic: str, record: ConsumerRecord, width: int | None) -> str:
     """
     if topic == "dead-letters":
         return _dead_letter_line(record)
+    if topic == "prices" and (asks := asked(record.headers)) is not None:
+        return escaped(f"{_place(record)}  control: {plain(asks)} {_excerpt(record.value)}")
     try:
         message = json.loads(record.value)
         return _forecast_line(message, width) if topic == "forecasts" else _tick_line(message, record, width)

@@ -51,6 +51,29 @@ def share(text: str) -> float:
     return value
 
 
+def ratio(text: str) -> float:
+    """A number that prices can be multiplied by."""
+    from streamer.core.adjustment import RATIO, is_ratio
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not is_ratio(value):
+        raise ArgumentTypeError(f"found {text!r}, expected {RATIO}")
+    return value
+
+
+def split(text: str) -> float:
+    """A split such as 4:1 (four new ones for an old one), as the ratio of prices: 0.25."""
+    new, _, old = text.partition(":")
+    try:
+        value = float(old) / float(new)
+    except (ValueError, ZeroDivisionError):
+        raise ArgumentTypeError(f"found {text!r}, expected such as 4:1") from None
+    return ratio(repr(value))
+
+
 def broker_unless_given(config: Path | None) -> dict[str, str]:
     """Overrides for a command that needs no broker, so that it works without a configuration."""
     given = config is not None or "STREAMER_KAFKA__BOOTSTRAP_SERVERS" in os.environ

@@ -78,7 +78,7 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     topic = getattr(settings.kafka.topics, arguments.topic.replace("-", "_"))
-    await _require_topic(settings, topic, arguments.topic, stop)
+    await require_topic(settings, topic, arguments.topic, stop)
     if stop.is_set():
         return
     consumer = AIOKafkaConsumer(
@@ -96,7 +96,7 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
         await stop_consumer(consumer)
 
 
-async def _require_topic(settings: "Settings", topic: str, name: str, stop: asyncio.Event) -> None:
+async def require_topic(settings: "Settings", topic: str, name: str, stop: asyncio.Event) -> None:
     """Refuse a topic that is missing: to subscribe to it would create it, at brokers that allow that."""
     from streamer.service.broker import Broker
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from streamer.core.adjustment import INVALID, Adjustment
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.grid import Grid, Placement, Position, Verdict
 from streamer.core.levels import Levels
@@ -91,6 +92,11 @@ class OpenStep:
         after, step = self.close_after, self.position.last
         return after is not None and step is not None and record_time is not None and record_time >= step + after
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Bring the prints of the open step to the prices or the name that their symbol has from now on."""
+        if (held := self.prints.pop(adjustment.symbol, None)) is not None:
+            self.prints[adjustment.name] = (held[0], held[1] * adjustment.ratio)
+
     def _close(self, close: Close[T]) -> T:
         """Symbols are sorted: a step's vector does not depend on the order its parts came in."""
         prints, self.prints = self.prints, {}
@@ -108,8 +114,9 @@ def following(grid: Grid, taken: Position, step: Position) -> Placement:
 
 def usable(engine: ForecastEngine, tick: Tick) -> dict[str, float]:
     """The prices of `tick` that `engine` can use, by symbol, those of new symbols too."""
-    configured = engine.settings.symbols
-    prices = {s: p for s, p in tick.prices.items() if s in engine.index} if configured else tick.prices
+    prices = engine.by_name(tick.prices)
+    if engine.settings.symbols:
+        prices = {symbol: price for symbol, price in prices.items() if symbol in engine.index}
     levels = Levels.reading(engine.settings.changes(prices))
     readable = levels.usable(np.array([*prices.values()], np.float64)).tolist()
     return {symbol: price for symbol, price in zip(prices, readable, strict=True) if not math.isnan(price)}
@@ -148,6 +155,15 @@ class Assembly:
             case Verdict.LATE | Verdict.DUPLICATE:
                 return Step(Dropped(outcome.value, outcome is Verdict.DUPLICATE and self._conflicts(prices)))
         return outcome
+
+    def adjust(self, adjustment: Adjustment) -> Step:
+        """Adjust the engine, and with it the step that is open."""
+        if adjustment.renamed in self.step.prints:
+            return Step(Rejected(INVALID, f"rename: the stream has a symbol {adjustment.renamed!r} already"))
+        step = self.engine.adjust(adjustment)
+        if step.adjustment is not None:
+            self.step.adjust(adjustment)
+        return step
 
     def _close(self, at: Position, prices: Mapping[str, float]) -> Step:
         return self.engine.take(following(self.engine.grid, self.engine.position, at), prices)

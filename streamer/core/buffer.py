@@ -87,6 +87,20 @@ class TickBuffer:
         copy._rebuild(len(self._times), n_symbols)
         return copy
 
+    def take(self, columns: npt.NDArray[np.intp]) -> "TickBuffer":
+        """A copy with these columns alone, in that order; -1 is one that is blank."""
+        copy = TickBuffer(self.capacity, 0)
+        copy.appended = self.appended
+        copy._times, copy._breaks = self._times.copy(), self._breaks.copy()
+        copy._prices = self._prices[:, columns] if self._prices.shape[1] else np.empty((len(self._times), len(columns)))
+        copy._prices[:, columns < 0] = np.nan
+        copy._start, copy._end = self._start, self._end
+        return copy
+
+    def scale(self, column: int, ratio: float) -> None:
+        """Multiply the prices of one column, in place: a copy of a long history for each split would be a pause."""
+        self.prices[:, column] *= ratio
+
     def prepend(self, times: npt.NDArray[np.int64], breaks: npt.NDArray[np.bool_], prices: Floats) -> None:
         """Put older ticks (shapes as the properties') before the present ones, as many as there is room for."""
         room = self.capacity - len(self)

@@ -8,6 +8,7 @@ NeurIPS 2023, section 2.1, here on its logarithm, so that steps are relative and
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.core.grid import Floats
 from streamer.core.levels import bounded
@@ -47,6 +48,10 @@ class Calibration:
         step = np.maximum(_SLOWEST, _FASTEST / np.sqrt(np.maximum(count, 1.0)))
         log_width = self.log_width + scored * step * (missed - (1.0 - self.coverage))
         return Calibration(self.coverage, bounded(log_width, _BOUND), count)
+
+    def take(self, columns: npt.NDArray[np.intp]) -> "Calibration":
+        """The same of these symbols alone, in that order."""
+        return Calibration(self.coverage, self.log_width[columns], self.count[columns])
 
     def widened(self, n_symbols: int) -> "Calibration":
         """The same with further symbols on the right, uncalibrated."""

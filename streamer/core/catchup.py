@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from streamer.core.adjustment import adjusted
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Row
 from streamer.core.serving import Serving
@@ -33,8 +34,13 @@ class CatchUp:
             start = RING if after is None else TRAINED
             ticks = len(engine.ring) if after is None else len(history) - after
         self.start = start or TRAINED
-        self._first = self._seen = history.appended - ticks
+        self._first = history.appended - ticks
         self._check_held(model.id)
+        self._begin(model)
+
+    def _begin(self, model: Forecaster) -> None:
+        engine, self._seen = self._engine, self._first
+        self._adjusted, model = engine.adjusted, adjusted(model, engine.adjustments)
         state = model.initial_state() if self.start == RING else model.trained_state()
         self.serving = Serving.start(model, state, engine.index, engine.market.levels)
         # A start at zero takes no notice of what lies before it: a restored engine may not hold it.
@@ -64,6 +70,9 @@ class CatchUp:
         self._check_held(self.serving.model.id)
         engine, history = self._engine, self._engine.history
         oldest = history.appended - len(history)
+        if self._adjusted != engine.adjusted:
+            # A schedule replays the ticks of before it as they are after it, and rounding may tell them apart.
+            self._begin(self.serving.model)
         # Symbols that joined since were blank in the ticks before.
         self.serving = Serving.start(self.serving.model, self.serving.state, engine.index, engine.market.levels)
         for sequence in range(self._seen, min(self._seen + max_ticks, history.appended)):

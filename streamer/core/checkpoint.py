@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamer.core import snapshot
+from streamer.core.adjustment import Adjustment, adjusted
 from streamer.core.assembly import Assembly, usable
 from streamer.core.calibration import Calibration
 from streamer.core.drift import Drift
@@ -59,6 +60,7 @@ def save(engine: ForecastEngine, extra: Mapping[str, Any], assembly: Assembly | 
         "model": serving.model.id if serving else None,
         "swaps": [asdict(swap) for swap in engine.swaps],
         "reverted": list(engine.reverted),
+        "adjustments": [asdict(adjustment) for adjustment in engine.adjustments],
     }
     arrays = dict(_arrays(engine))
     if assembly is not None:
@@ -108,16 +110,26 @@ def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterabl
     """
     meta, arrays = snapshot.unpack(data)
     try:
-        changed = [name for name, value in _shape(settings).items() if _made_with(meta, name) != value]
+        present = settings
+        for each in _adjustments(meta):  # the configuration may know a symbol by its old name or by the new one
+            present = present.renamed(each.symbol, each.name)
+        changed = [name for name, value in _shape(present).items() if _made_with(meta, name) != value]
         if changed:
-            return _rebuild(settings, meta, arrays, schedule, load, changed)
-        return _resume(settings, meta, arrays, schedule, load)
+            restored = _rebuild(present, meta, arrays, schedule, load, changed)
+        else:
+            restored = _resume(present, meta, arrays, schedule, load)
+        restored.engine.configured = settings.symbols
+        return restored
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise SnapshotError(f"the snapshot does not hold what it should: {error!r}") from error
 
 
 def _made_with(meta: dict[str, Any], name: str) -> Any:
     return meta["settings"].get(name, _UNNAMED.get(name))
+
+
+def _adjustments(meta: Mapping[str, Any]) -> tuple[Adjustment, ...]:
+    return tuple([Adjustment(**each) for each in meta.get("adjustments", ())])
 
 
 def _rhythm(meta: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Rhythm:
@@ -143,7 +155,8 @@ def _resume(
     engine.widen(meta["symbols"][len(engine.symbols) :])
     _fill_ring(engine, arrays)
     engine.position = Position(**meta["position"])
-    market = _part(arrays, "market")
+    engine.adjustments = _adjustments(meta)
+    market = {"unseen": np.zeros(len(engine.symbols))} | _part(arrays, "market")  # older snapshots do not count it
     levels = Levels(market.pop("is_log"))
     engine.market = Market(**market, levels=levels)
     engine.calibration = Calibration(settings.coverage, **_part(arrays, "calibration"))
@@ -225,6 +238,7 @@ def _restore_model(
     except ArtifactError as error:
         engine.policy.request(Reason.CHAMPION_LOST)
         return (f"model {model_id} cannot be used, a training is wanted at once: {error}",)
+    model = adjusted(model, engine.adjustments)
     engine.serving = Serving.start(model, state, engine.index, engine.market.levels)
     return ()
 
@@ -239,7 +253,7 @@ def _rebuild(
 ) -> Restored:
     """A new engine on the old ring, as the settings have changed. With another step, the grid places it anew."""
     engine = ForecastEngine(settings, schedule, load)
-    engine.reverted = tuple(meta["reverted"])
+    engine.reverted, engine.adjustments = tuple(meta["reverted"]), _adjustments(meta)
     if not settings.symbols:
         engine.widen(meta["symbols"])
     columns = [meta["symbols"].index(s) if s in meta["symbols"] else -1 for s in engine.symbols]

@@ -1,13 +1,14 @@
 """The engine of one stream: ticks in, forecasts and measurements out. Pure, synchronous, without I/O or clock."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from streamer.core.adjustment import INVALID, KEPT, NEVER, Adjustment, adjusted, obstacle
 from streamer.core.buffer import TickBuffer
 from streamer.core.calibration import Calibration
 from streamer.core.catchup import STATELESS, CatchUp
@@ -22,6 +23,7 @@ from streamer.core.outcome import (
     Dropped,
     Forecast,
     Pending,
+    Rejected,
     Step,
     Swap,
     no_price,
@@ -87,6 +89,16 @@ class EngineSettings:
         """Whether `symbol` is forecast."""
         return (not self.targets or symbol in self.targets) and symbol not in self.inputs
 
+    def renamed(self, symbol: str, name: str) -> "EngineSettings":
+        """The same where `symbol` is called `name`; as they are where they know that name already."""
+
+        def after(names: tuple[str, ...]) -> tuple[str, ...]:
+            return names if name in names else tuple([name if each == symbol else each for each in names])
+
+        own = {name if each == symbol and name not in self.change_of else each: c for each, c in self.change_of.items()}
+        symbols, targets, inputs = map(after, (self.symbols, self.targets, self.inputs))
+        return replace(self, symbols=symbols, targets=targets, inputs=inputs, change_of=own)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scores:
@@ -132,6 +144,8 @@ class ForecastEngine:
         self.serving: Serving | None = None
         self.swaps: list[Swap] = []
         self.reverted: tuple[str, ...] = ()
+        self.adjustments: tuple[Adjustment, ...] = ()
+        self.configured = settings.symbols
         self._spacing = SpacingWatch(settings.step)
         self._schedule = list(schedule or ())
         self._load = load
@@ -153,8 +167,18 @@ class ForecastEngine:
         sessions = self.settings.sessions
         return self.rhythm.is_awake(time) if sessions is None else sessions.is_open(time)
 
+    @property
+    def adjusted(self) -> int:
+        """Number of the last adjustment, -1 before the first."""
+        return self.adjustments[-1].number if self.adjustments else NEVER
+
     def process(self, tick: Tick) -> Step:
         """Take in one tick, a whole vector, and say what became of it."""
+        left = self._let_go()
+        step = self._process(tick)
+        return replace(step, left=left) if left else step
+
+    def _process(self, tick: Tick) -> Step:
         prices, new = self._read(tick)
         if np.isnan(prices).all():
             return Step(no_price(tick.prices))
@@ -171,9 +195,11 @@ class ForecastEngine:
 
     def take(self, placement: Placement, vector: Mapping[str, float]) -> Step:
         """Take in the prices, `usable` ones, of an accepted step; new symbols in the order they stand in."""
+        left = self._let_go()
         prices, new = self._read(Tick(placement.time, vector))
         spacing = self._spacing.observe(placement.time)
-        return self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
+        step = self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
+        return replace(step, left=left) if left else step
 
     def _accept_wider(self, placement: Placement, prices: Floats, new: Sequence[str], spacing: int | None) -> Step:
         """Accept a tick with new symbols; where that fails, the engine has not heard of them."""
@@ -188,15 +214,22 @@ class ForecastEngine:
     def _read(self, tick: Tick) -> tuple[Floats, Sequence[str]]:
         """Prices in the engine's columns, NaN where none, symbols not known so far behind them; and those symbols."""
         new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self.index]
-        get, nan = tick.prices.get, np.nan
+        get, nan = self.by_name(tick.prices).get, np.nan
         prices = np.array([get(symbol, nan) for symbol in (*self.symbols, *new)], np.float64)
         readable = self._readable.widened(Levels.reading(self.settings.changes(new))) if new else self._readable
         return readable.usable(prices), new
 
     def prices(self, tick: Tick) -> Floats:
         """Prices of the symbols known so far, NaN where blank, `(n_symbols,)`."""
-        get = tick.prices.get
+        get = self.by_name(tick.prices).get
         return self.readable(np.array([get(symbol, np.nan) for symbol in self.symbols], np.float64))
+
+    def by_name(self, prices: Mapping[str, float]) -> Mapping[str, float]:
+        """`prices` by present names: a list is read by those of the configuration, which may be of before a rename."""
+        if self.configured == self.settings.symbols:
+            return prices
+        present = zip(self.configured, self.settings.symbols, strict=True)
+        return {name: prices[old] for old, name in present if old in prices} | dict(prices)
 
     def readable(self, prices: Floats) -> Floats:
         """`prices`, `(n_symbols,)`, with NaN where there is no number, or none that the settings let pass."""
@@ -341,10 +374,8 @@ class ForecastEngine:
 
     def widen(self, symbols: Sequence[str]) -> None:
         """Add symbols, unknown so far, on the right of every row."""
-        self.symbols = (*self.symbols, *symbols)
+        self._name((*self.symbols, *symbols))
         n = len(self.symbols)
-        self.index = {symbol: column for column, symbol in enumerate(self.symbols)}
-        self._is_target = np.array([self.settings.is_target(symbol) for symbol in self.symbols], np.bool_)
         self.ring = self.ring.widened(n)
         self.history = self.history.widened(n)
         changes = self.settings.changes(symbols)
@@ -356,6 +387,65 @@ class ForecastEngine:
             self.pending = self.pending.widened(n)
         if self.serving is not None:
             self.serving = Serving.start(self.serving.model, self.serving.state, self.index, self.market.levels)
+
+    def _name(self, symbols: tuple[str, ...]) -> None:
+        self.symbols = symbols
+        self.index = {symbol: column for column, symbol in enumerate(symbols)}
+        self._is_target = np.array([self.settings.is_target(symbol) for symbol in symbols], np.bool_)
+
+    def _let_go(self) -> tuple[str, ...]:
+        """Drop the columns of symbols that have vanished, unless they are configured; returns those symbols.
+
+        That is a matter of the ticks alone, the same in a replay. The history has no price of them any more.
+        """
+        if self.settings.symbols:
+            return ()
+        gone = self.market.unseen > self.history.capacity
+        if not np.count_nonzero(gone):
+            return ()
+        gone &= self.market.age > self.settings.max_stale
+        left = tuple([self.symbols[column] for column in np.flatnonzero(gone)])
+        if left:
+            self.narrow(np.flatnonzero(~gone))
+        return left
+
+    def narrow(self, columns: npt.NDArray[np.intp]) -> None:
+        """Keep the symbols `columns` alone, in that order; one that comes back joins anew."""
+        ring, history = self.ring.take(columns), self.history.take(columns)
+        self._name(tuple([self.symbols[column] for column in columns]))
+        self.ring, self.history = ring, history
+        self._readable = self._readable.take(columns)
+        self.market = self.market.take(columns)
+        self.scoreboard = self.scoreboard.take(columns)
+        self.calibration = self.calibration.take(columns)
+        if self.pending is not None:
+            self.pending = self.pending.take(columns)
+        if self.serving is not None:
+            self.serving = Serving.start(self.serving.model, self.serving.state, self.index, self.market.levels)
+
+    def adjust(self, adjustment: Adjustment) -> Step:
+        """Bring what is held of a symbol's past to the prices or the name that it has from now on.
+
+        The model in service goes on, translated. All of it is worked out before anything is changed.
+        """
+        self._follow_schedule()
+        if (reason := obstacle(self, adjustment)) is not None:
+            return Step(Rejected(INVALID, reason))
+        column, ratio, name = self.index[adjustment.symbol], adjustment.ratio, adjustment.name
+        adjustments = (*self.adjustments, adjustment)[-KEPT:]
+        market = self.market.adjusted(column, ratio)
+        scoreboard = self.scoreboard.adjusted(column, ratio)
+        pending = self.pending.adjusted(column, ratio) if self.pending else None
+        model = adjusted(self.serving.model, adjustments) if self.serving else None
+        # ---------------------------------------------------------------------------------------------------
+        self.ring.scale(column, ratio)
+        self.history.scale(column, ratio)
+        self.market, self.scoreboard, self.pending, self.adjustments = market, scoreboard, pending, adjustments
+        self.settings = self.settings.renamed(adjustment.symbol, name)
+        self._name((*self.symbols[:column], name, *self.symbols[column + 1 :]))
+        if self.serving is not None and model is not None:
+            self.serving = Serving.start(model, self.serving.state, self.index, market.levels)
+        return Step(Dropped("adjusted"), adjustment=adjustment)
 
     def catch_up(self, model: Forecaster, start: str | None = None, ticks: int | None = None) -> CatchUp:
         """Begin to bring `model` up to the present; `swap` takes it once it is `done`.
@@ -377,10 +467,10 @@ class ForecastEngine:
             raise ValueError(f"model {model_id} was reverted")
         if ready:
             self.serving = Serving.start(ready.serving.model, ready.serving.state, self.index, self.market.levels)
-            event = Swap(model_id, last, restarts, ready.start, ready.ticks)
+            event = Swap(model_id, last, restarts, ready.start, ready.ticks, self.adjusted)
         else:
             self.serving, self.drift = None, Drift(self.settings.drift)
-            event = Swap(model_id, last, restarts, STATELESS, 0)
+            event = Swap(model_id, last, restarts, STATELESS, 0, self.adjusted)
         earlier = [swap for swap in self.swaps[-1:] if (swap.after, swap.restarts) != (last, restarts)]
         self.swaps = [*self.swaps[:-1], *earlier, event][-_SWAPS_KEPT:]
         self.policy.settle()
@@ -405,8 +495,8 @@ class ForecastEngine:
         return expected if self.serving is None and expected != PERSISTENCE_MODEL else None
 
     def _follow_schedule(self) -> None:
-        here = (self.position.last, self.position.restarts)
-        while self._schedule and (self._schedule[0].after, self._schedule[0].restarts) == here:
+        here = (self.position.last, self.position.restarts, self.adjusted)
+        while self._schedule and _moment(self._schedule[0]) == here:
             event = self._schedule[0]
             ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
             self.swap(ready)
@@ -418,3 +508,8 @@ class ForecastEngine:
         ready = self.catch_up(self._load(event.model), event.start, event.ticks)
         ready.advance(len(self.history))
         return ready
+
+
+def _moment(swap: Swap) -> tuple[int, int, int]:
+    """When a swap happened: times repeat where time restarts, and an adjustment may come between two ticks."""
+    return swap.after, swap.restarts, swap.adjusted

@@ -41,6 +41,10 @@ class Forecaster(Protocol):
     def as_of(self) -> int:
         """Grid time (ms) of the last row of the history that it was trained and replayed on."""
 
+    @property
+    def adjusted(self) -> int:
+        """Number of the last adjustment (`core.adjustment`) that this history had, -1 for none."""
+
     def initial_state(self) -> State:
         """State before any row."""
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.core import volatility
 from streamer.core.grid import Floats, Row
@@ -11,13 +12,14 @@ from streamer.core.levels import Levels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Market:
-    """Per symbol, `(n_symbols,)`: the last price seen, how many rows ago that was, and its volatility's state.
+    """Per symbol, `(n_symbols,)`: the last price seen, how long ago that was, and its volatility's state.
 
-    levels: what a change is of each.
+    age: in rows of the grid, the missing ones too. unseen: in ticks. levels: what a change is of each.
     """
 
     last: Floats
     age: Floats
+    unseen: Floats
     variance: Floats
     weight: Floats
     levels: Levels
@@ -26,7 +28,7 @@ class Market:
     def initial(cls, levels: Levels) -> "Market":
         """Nothing is known yet of the symbols with these levels."""
         zeros = np.zeros(len(levels.is_log))
-        return cls(np.full(len(zeros), np.nan), zeros, zeros, zeros, levels)
+        return cls(np.full(len(zeros), np.nan), zeros, zeros, zeros, zeros, levels)
 
     def widened(self, levels: Levels) -> "Market":
         """The same with further symbols on the right, unknown so far."""
@@ -34,10 +36,30 @@ class Market:
         return Market(
             np.concatenate([self.last, more.last]),
             np.concatenate([self.age, more.age]),
+            np.concatenate([self.unseen, more.unseen]),
             np.concatenate([self.variance, more.variance]),
             np.concatenate([self.weight, more.weight]),
             self.levels.widened(levels),
         )
+
+    def take(self, columns: npt.NDArray[np.intp]) -> "Market":
+        """The same of these symbols alone, in that order."""
+        return Market(
+            self.last[columns],
+            self.age[columns],
+            self.unseen[columns],
+            self.variance[columns],
+            self.weight[columns],
+            self.levels.take(columns),
+        )
+
+    def adjusted(self, column: int, ratio: float) -> "Market":
+        """The same with the past of one symbol in prices `ratio` times as large."""
+        last, variance = self.last.copy(), self.variance.copy()
+        last[column] *= ratio
+        if not self.levels.is_log[column]:  # log returns are the same in all units
+            variance[column] *= ratio * ratio
+        return replace(self, last=last, variance=variance)
 
     def seeing(self, prices: Floats) -> "Market":
         """The same in the levels that `prices` ask for: differences for a symbol of which one is not positive.
@@ -65,6 +87,7 @@ class Market:
         return Market(
             np.where(blank, self.last, row.prices),
             np.where(blank, self.age + (missing + 1), 0.0),
+            np.where(blank, self.unseen + 1.0, 0.0),
             variance,
             weight,
             self.levels,

@@ -4,7 +4,9 @@ from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from streamer.core.adjustment import NEVER, Adjustment
 from streamer.core.grid import Floats
 
 PERSISTENCE_MODEL = "persistence"
@@ -31,10 +33,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A tick without a forecast of its own.
+    """An input that asks for no forecast of its own. conflict: a duplicate with other prices.
 
-    reason: "duplicate", "late", or "merged" where it has become a part of the step that is open. conflict: a duplicate
-    with other prices.
+    reason: a tick is a "duplicate", "late", or "merged" where it has become a part of the step that is open;
+    "adjusted": an adjustment, which was taken.
     """
 
     reason: str
@@ -76,7 +78,8 @@ class Step:
     scored: forecasts compared with prices. blanks: known symbols without a price. missing: steps before it that
     had no tick. is_break: a session began. restarted: with it, time. training: why a training is due now, if one is.
     spacing: the spacing that the feed seems to keep instead of the step (ms), said once. switched: symbols whose
-    changes are differences from now on, since a price was not positive.
+    changes are differences from now on, since a price was not positive. left: symbols that the engine has let go.
+    adjustment: that was taken.
     """
 
     outcome: Outcome
@@ -88,6 +91,8 @@ class Step:
     training: str | None = None
     spacing: int | None = None
     switched: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    adjustment: Adjustment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class Swap:
 
     after: grid time (ms) of the last tick that the earlier model served. restarts: how often time had restarted by
     then. start: whether the model's state began as "trained" (its state at the last row of its history) or at zero on
-    the "ring"; persistence has "none". ticks: how many it had replayed since, up to `after`.
+    the "ring"; persistence has "none". ticks: how many it had replayed since, up to `after`. adjusted: number of the
+    last adjustment then, which may have come after the same tick.
     """
 
     model: str
@@ -104,6 +110,7 @@ class Swap:
     restarts: int
     start: str
     ticks: int
+    adjusted: int = NEVER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,3 +133,13 @@ class Pending:
             np.pad(self.lower, (0, more)),
             np.pad(self.upper, (0, more)),
         )
+
+    def take(self, columns: npt.NDArray[np.intp]) -> "Pending":
+        """The same of these symbols alone, in that order."""
+        return Pending(self.target, self.mask[columns], self.yhat[:, columns], self.lower[columns], self.upper[columns])
+
+    def adjusted(self, column: int, ratio: float) -> "Pending":
+        """The same with the forecast of one symbol in prices `ratio` times as large."""
+        factors = np.ones(len(self.mask))
+        factors[column] = ratio
+        return Pending(self.target, self.mask, self.yhat * factors, self.lower * factors, self.upper * factors)

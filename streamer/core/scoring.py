@@ -87,6 +87,23 @@ class Scoreboard:
             setattr(wide, name, np.pad(array, padding))
         return wide
 
+    def take(self, columns: npt.NDArray[np.intp]) -> Self:
+        """A copy of these symbols alone, in that order."""
+        narrow = copy(self)
+        for name, array in self._state().items():
+            setattr(narrow, name, array[columns])
+        return narrow
+
+    def adjusted(self, column: int, ratio: float) -> Self:
+        """A copy with the window's errors of one symbol in prices `ratio` times as large.
+
+        The totals stay: a counter that falls reads as a restart.
+        """
+        other = copy(self)
+        other._sums = self._sums.copy()
+        other._sums[column, :, :-1] *= ratio * ratio
+        return other
+
     def _state(self) -> dict[str, np.ndarray]:
         names = ("_sums", "_counts", "_block", "squared_error_total", "scored_total")
         return {name: getattr(self, name) for name in names}

@@ -1,13 +1,15 @@
 """The history that a training learns from, and its replay through the features."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from streamer.core import volatility
+from streamer.core.adjustment import NEVER, Adjustment
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.features import FeatureMap, State
@@ -42,7 +44,7 @@ class TrainingSet:
 
     symbols: columns of `prices`. targets: those to forecast. change: what it is of each symbol. step: ms.
     times: grid times (ms), `(rows,)`. breaks: true where a session begins, `(rows,)`. prices: NaN where blank,
-    `(rows, n)`.
+    `(rows, n)`. adjustments: that the prices have been brought up by, as far as they are kept.
     """
 
     symbols: tuple[str, ...]
@@ -52,6 +54,7 @@ class TrainingSet:
     times: npt.NDArray[np.int64]
     breaks: Bools
     prices: Floats
+    adjustments: tuple[Adjustment, ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.times)
@@ -76,12 +79,19 @@ class TrainingSet:
             times=engine.history.times.copy(),
             breaks=engine.history.breaks.copy(),
             prices=prices,
+            adjustments=engine.adjustments,
         )
+
+    @property
+    def adjusted(self) -> int:
+        """Number of the last adjustment that it had."""
+        return self.adjustments[-1].number if self.adjustments else NEVER
 
     def pack(self) -> bytes:
         """An `.npz` archive without pickle."""
         fields = {name: np.asarray(getattr(self, name)) for name in _FIELDS}
-        return arrays.pack({**fields, "is_log": self.change.is_log})
+        adjustments = json.dumps([asdict(each) for each in self.adjustments])
+        return arrays.pack({**fields, "is_log": self.change.is_log, "adjustments": np.array(adjustments)})
 
     @classmethod
     def unpack(cls, data: bytes, where: object) -> "TrainingSet":
@@ -96,6 +106,7 @@ class TrainingSet:
                 found["times"].astype(np.int64),
                 found["breaks"].astype(np.bool_),
                 found["prices"].astype(np.float64),
+                _adjustments(found),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{where} is no training set ({error}): hand the history over anew") from error
@@ -124,7 +135,7 @@ class TrainingSet:
         if not targets:
             raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
         change, prices = self.change.take(priced), self.prices[:, priced]
-        return TrainingSet(symbols, targets, change, self.step, self.times, self.breaks, prices)
+        return replace(self, symbols=symbols, targets=targets, change=change, prices=prices)
 
     def rows(self, symbols: Sequence[str] | None = None, change: Levels | None = None) -> Iterator[Row]:
         """Yield the rows of the grid, blank ones where steps are missing, with the prices of `symbols`.
@@ -175,6 +186,13 @@ class TrainingSet:
         own = sees.astype(np.bool_) & ~np.array([row.is_break for row in rows])[:, None]
         y, mask = _targets(level, scale, own)
         return Replay(x, y, mask, states)
+
+
+def _adjustments(found: Mapping[str, np.ndarray]) -> tuple[Adjustment, ...]:
+    """Older sets have none."""
+    if "adjustments" not in found:
+        return ()
+    return tuple([Adjustment(**each) for each in json.loads(str(found["adjustments"]))])
 
 
 _FIELDS = ("symbols", "targets", "step", "times", "breaks", "prices")

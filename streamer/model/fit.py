@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from streamer.core.adjustment import adjusted
 from streamer.core.features import FeatureMap, Features, State
-from streamer.core.forecaster import MIX
+from streamer.core.forecaster import MIX, Forecaster
 from streamer.core.market_features import MarketFeatures, most_correlated
 from streamer.model import artifact, ridge, training
 from streamer.model.artifact import Artifact
@@ -148,10 +149,11 @@ class _Job:
         """Both as they would serve: the challenger's mix has learned since the end of the fit slice."""
         begin = _before(self.slices.fit_end)
         beginning = Beginning(begin, self._state(challenger, begin), self.slices.fit_end)
-        rival, since = None, Beginning(mix_row=self.slices.fit_end)
+        rival: Forecaster | None = None
+        since = Beginning(mix_row=self.slices.fit_end)
         if incumbent is not None:
-            rival = LstmForecaster.from_artifact(incumbent)
-            since = self._since(rival) or since
+            loaded = LstmForecaster.from_artifact(incumbent)
+            rival, since = adjusted(loaded, self.history.adjustments), self._since(loaded) or since
         return judge(challenger, rival, self.history, self.slices.stop_end, tolerance, beginning, since)
 
     def _since(self, incumbent: LstmForecaster) -> Beginning | None:
@@ -192,6 +194,7 @@ def _manifest(history: TrainingSet, network: NetworkSpec, fit: FitSpec, features
         span=TrainingSpan(int(history.times[0]), int(history.times[-1]), len(history)),
         gate={},
         environment=artifact.environment(),
+        adjusted=history.adjusted,
     )
 
 

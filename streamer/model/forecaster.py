@@ -101,6 +101,11 @@ class LstmForecaster:
         """Grid time (ms) of the last row of its history."""
         return self.manifest.as_of
 
+    @property
+    def adjusted(self) -> int:
+        """Number of the last adjustment that its history had."""
+        return self.manifest.adjusted
+
     @cached_property
     def _columns(self) -> np.ndarray:
         return np.array([self.symbols.index(target) for target in self.targets], np.intp)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from streamer.core.adjustment import NEVER
 from streamer.core.levels import Change
 from streamer.errors import ArtifactError
 from streamer.model.spec import FitSpec, LayerSpec, NetworkSpec
@@ -44,7 +45,8 @@ class Manifest:
 
     change: that of each symbol. step: ms. features: names of each symbol's features. gate: the gate's figures.
     environment: package versions and processor, as forecasts are equal bit for bit only on the same.
-    files: size and hash by file name. id: see `model_id`.
+    files: size and hash by file name. id: see `model_id`. adjusted: number of the last adjustment (`core.adjustment`)
+    that its history had.
     """
 
     symbols: tuple[str, ...]
@@ -60,6 +62,7 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     id: str = ""
     format_version: int = FORMAT_VERSION
+    adjusted: int = NEVER
 
     @property
     def as_of(self) -> int:
@@ -151,6 +154,7 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "features": _names(body["features"]),
         "change": _changes(body),
         "step": _integer(body["step"]),
+        "adjusted": _integer(body.get("adjusted", NEVER)),
         "network": NetworkSpec(**{**body["network"], "layers": layers}),
         "fit": FitSpec(**body["fit"]),
         "span": span,

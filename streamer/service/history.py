@@ -4,12 +4,14 @@ Snapshots hold no more than the ring. Serving needs no more; trainings wait for 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
 from aiokafka import TopicPartition
 
+from streamer.core.adjustment import KEPT, Adjustment, brought_up, since
 from streamer.core.assembly import OpenStep, following, usable
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
@@ -60,7 +62,8 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
     and that tick others are missing: as in the stream, that may be a session break.
     """
     history = engine.history
-    if not len(history) or not len(stored) or stored.step != engine.settings.step:
+    later = since(engine.adjustments, stored.adjusted)
+    if not len(history) or not len(stored) or stored.step != engine.settings.step or len(later) == KEPT:
         return 0
     first, before = int(history.times[0]), len(history)
     same = np.flatnonzero(stored.times == first)
@@ -68,9 +71,10 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
     if end and engine.grid.is_break(int(stored.times[end - 1]), first):
         history.breaks[0] = True
     prices = np.full((end, len(engine.symbols)), np.nan)
-    for column, symbol in enumerate(stored.symbols):
+    columns = dict(zip(stored.symbols, stored.prices[:end].T, strict=True))
+    for symbol, column in brought_up(columns, later).items():
         if symbol in engine.index:
-            prices[:, engine.index[symbol]] = stored.prices[:end, column]
+            prices[:, engine.index[symbol]] = column
     history.prepend(stored.times[:end], stored.breaks[:end], engine.readable(prices))
     return len(history) - before
 
@@ -81,11 +85,12 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
     async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
         for record in records:
             try:
-                name, tick = partition.decode(record)
+                name, item = partition.decode(record)
             except DecodeError:
                 continue
-            if name in ticks and record.offset < behind[name].restored:
-                ticks[name].take(tick)
+            # Of the adjustments the engine knows which were taken.
+            if name in ticks and record.offset < behind[name].restored and isinstance(item, Tick):
+                ticks[name].take(item, record.offset)
         await asyncio.sleep(0)
     for old in ticks.values():
         old.hand_over()
@@ -94,7 +99,8 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
 class _OldTicks:
     """Accepted ticks of one stream from before the snapshot that it was restored from.
 
-    The stream goes on meanwhile: further snapshots and new symbols come.
+    The stream goes on meanwhile: further snapshots and new symbols come, others leave, and adjustments are made. The
+    buffer follows: it has the engine's columns, and prices as they are now.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -102,12 +108,20 @@ class _OldTicks:
         # What the snapshot held is in the history already.
         self._known = stream.restored_ticks
         self._position = Position()
+        self._symbols, self._adjusted = self._engine.symbols, self._engine.adjusted
         self._step = None
         if stream.assembly is not None:
             self._step = OpenStep.under(self._engine.settings, self._engine.grid)
-        self._buffer = TickBuffer(self._engine.settings.history, len(self._engine.symbols))
+        self._buffer = TickBuffer(self._engine.settings.history, len(self._symbols))
 
-    def take(self, tick: Tick) -> None:
+    def take(self, tick: Tick, offset: int) -> None:
+        self._follow()
+        adjustments = self._engine.adjustments
+        later = since(adjustments, offset)
+        if len(later) == KEPT:
+            return  # some that came later yet may be forgotten
+        if later:
+            tick = replace(tick, prices=brought_up(self._as_named_then(tick.prices, later), later))
         if self._step is not None:
             if partial := usable(self._engine, tick):
                 self._step.take(tick, partial, self._close)
@@ -124,17 +138,32 @@ class _OldTicks:
 
     def _append(self, placement: Placement, prices: Floats) -> None:
         self._position = placement.position
-        self._widen()
         if placement.verdict is Verdict.ACCEPTED:
             self._buffer.append(placement.time, placement.is_break, prices)
 
-    def _widen(self) -> None:
-        width = len(self._engine.symbols)
-        if self._buffer.prices.shape[1] < width:
-            self._buffer = self._buffer.widened(width)
+    def _as_named_then(self, prices: Mapping[str, float], later: Sequence[Adjustment]) -> Mapping[str, float]:
+        """A list of prices is read by the names of the configuration, which may be those of now."""
+        found = dict(prices)
+        for each in reversed(later):
+            if each.name in self._engine.configured and each.name in found and each.symbol not in found:
+                found[each.symbol] = found.pop(each.name)
+        return found
+
+    def _follow(self) -> None:
+        for each in since(self._engine.adjustments, self._adjusted):
+            self._adjusted = each.number
+            if each.symbol in self._symbols:
+                self._buffer.scale(self._symbols.index(each.symbol), each.ratio)
+            if self._step is not None:
+                self._step.adjust(each)
+            self._symbols = each.of_names(self._symbols)
+        if self._symbols != self._engine.symbols:
+            place = {symbol: column for column, symbol in enumerate(self._symbols)}
+            columns = [place.get(symbol, -1) for symbol in self._engine.symbols]
+            self._buffer, self._symbols = self._buffer.take(np.array(columns, np.intp)), self._engine.symbols
 
     def hand_over(self) -> None:
-        self._widen()
+        self._follow()
         older = slice(0, max(0, len(self._buffer) - self._known))
         buffer = self._buffer
         self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])

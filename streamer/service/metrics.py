@@ -50,6 +50,7 @@ class TickStatus(StrEnum):
     DUPLICATE = "duplicate"
     LATE = "late"
     MERGED = "merged"
+    ADJUSTED = "adjusted"
     DEAD_LETTER = "dead_letter"
 
 

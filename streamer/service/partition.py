@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import structlog
 from aiokafka import ConsumerRecord
 
+from streamer import control
 from streamer.codec import DecodeLimits, decode
 from streamer.core import checkpoint
+from streamer.core.adjustment import INVALID, Adjustment
 from streamer.core.assembly import Assembly
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
@@ -73,6 +75,10 @@ class Stream:
         """Take in one tick and say what became of it."""
         return self.engine.process(tick) if self.assembly is None else self.assembly.process(tick)
 
+    def adjust(self, adjustment: Adjustment) -> Step:
+        """Bring what is held of a symbol to the prices or the name that it has from now on."""
+        return self.engine.adjust(adjustment) if self.assembly is None else self.assembly.adjust(adjustment)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Replay:
@@ -128,14 +134,14 @@ class Partition:
         batch.next_offset = record.offset + 1
         stream: Stream | None = None
         try:
-            name, tick = self.decode(record)
+            name, item = self.decode(record)
             self._drop_expired(record.timestamp, batch)
             stream = self.streams.get(name)
             if stream is not None:
                 if record.offset < stream.held:
                     return  # a replay that began for another stream's sake: this one holds the record already
                 stream.seen = max(stream.seen, self.newest)
-            step, stream = self._step(name, stream, tick)
+            step, stream = self._step(name, stream, item)
         except DecodeError as error:
             step = Step(Rejected(error.reason, error.detail))
         except ConfigError:
@@ -146,10 +152,12 @@ class Partition:
             self._errors = 0
         self._emit(record, stream, step, batch)
 
-    def decode(self, record: ConsumerRecord) -> tuple[str, Tick]:
-        """Name of the stream and tick of a record; DecodeError where it has none."""
+    def decode(self, record: ConsumerRecord) -> tuple[str, Tick | Adjustment]:
+        """Name of the stream of a record, and its tick or what it says of a symbol; DecodeError where it has none."""
         name = self._stream_name(record.key)
         settings = self.settings
+        if record.headers and (what := control.asked(record.headers)) is not None:
+            return name, control.decode(what, record.value, record.offset, settings.limits)
         return name, decode(record.value, settings.limits, settings.engine.symbols, record_time=record.timestamp)
 
     def _stream_name(self, key: bytes | None) -> str:
@@ -180,15 +188,19 @@ class Partition:
             batch.expired.append(name)
         self._none_expires_before = expire + min((s.seen for s in self.streams.values()), default=self.newest)
 
-    def _step(self, name: str, stream: Stream | None, tick: Tick) -> tuple[Step, Stream | None]:
+    def _step(self, name: str, stream: Stream | None, item: Tick | Adjustment) -> tuple[Step, Stream | None]:
         """A stream begins with its first accepted tick: rubbish under new keys leaves nothing behind."""
+        if isinstance(item, Adjustment):
+            if stream is None:
+                return Step(Rejected(INVALID, f"there is no stream {name!r}")), None
+            return stream.adjust(item), stream
         if stream is not None:
-            return stream.process(tick), stream
+            return stream.process(item), stream
         if len(self.streams) >= self.settings.streams:
             return Step(Rejected("too_many_streams", f"limits.streams allows {self.settings.streams}")), None
         engine = self.engine(name)
         stream = Stream(name, engine, seen=self.newest, history_complete=True, assembly=Assembly.before(engine))
-        step = stream.process(tick)
+        step = stream.process(item)
         if stream.last is None:
             return step, None
         self.streams[name] = stream

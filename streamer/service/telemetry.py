@@ -145,6 +145,10 @@ class Telemetry:
             log.warning("time has restarted, late ticks kept rising: a new session begins", stream=stream)
         if step.spacing is not None:
             log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
+        if step.left:
+            log.info("symbols have vanished, they leave the stream", stream=stream, symbols=step.left)
+        if (taken := step.adjustment) is not None:
+            log.info("symbol adjusted", stream=stream, symbol=taken.symbol, ratio=taken.ratio, name=taken.name)
         if step.switched:
             _say_switched(stream, step.switched)
 

@@ -31,6 +31,7 @@ class FakeForecaster:
     change: Levels
     as_of: int = -1
     trained: State = field(default_factory=dict)
+    adjusted: int = field(default=-1, kw_only=True)
 
     @cached_property
     def _weights(self) -> tuple[Floats, Floats, Floats, Floats]:

@@ -295,8 +295,14 @@ def full() -> tuple[dict[str, Any], dict[str, np.ndarray], FakeForecaster]:
 ARRAYS = sorted(name for name in full()[1] if not name.startswith("model."))
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("damage", ["absent", "longer"])
+OF_LATE = {"market.unseen", "adjustments", "rhythm"}
+"""What older snapshots do not have."""
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [*((name, "longer") for name in ARRAYS), *((name, "absent") for name in ARRAYS if name not in OF_LATE)],
+)
 def test_a_snapshot_whose_arrays_do_not_fit_is_refused(name: str, damage: str) -> None:
     """Its checksum is right: it was made by something else."""
     meta, arrays, model = full()
@@ -319,10 +325,24 @@ def test_a_snapshot_from_before_there_were_inputs_and_rhythms_is_taken_up_whole(
     assert restored.engine.is_expected(START)
 
 
-@pytest.mark.parametrize("name", sorted({*full()[0]} - {"rhythm"}))
+@pytest.mark.parametrize("name", sorted(full()[0].keys() - OF_LATE))
 def test_a_snapshot_whose_header_lacks_an_entry_is_refused(name: str) -> None:
     meta, arrays, model = full()
     del meta[name]
 
     with pytest.raises(SnapshotError):
         checkpoint.restore(SMALL, snapshot.pack(meta, arrays), shelf(model).load)
+
+
+def test_an_older_snapshot_without_what_came_later_is_taken_as_it_is() -> None:
+    meta, arrays, model = full()
+    for each in OF_LATE:
+        meta.pop(each, None)
+        arrays.pop(each, None)
+
+    restored = checkpoint.restore(SMALL, snapshot.pack(meta, arrays), shelf(model).load)
+
+    assert restored.notices == ()
+    assert restored.engine.model_id == model.id
+    assert restored.engine.adjustments == ()
+    assert restored.engine.market.unseen.tolist() == [0.0, 0.0]

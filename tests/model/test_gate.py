@@ -29,6 +29,7 @@ class Scripted:
     id: str = "scripted"
     as_of: int = 0
     change: Levels = LOGS
+    adjusted: int = -1
 
     def initial_state(self) -> State:
         return {"rows": np.zeros(1, np.int64)}
