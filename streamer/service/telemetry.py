@@ -60,8 +60,9 @@ class EngineScores:
 class Telemetry:
     """Applies batches to the metrics, after their commit: what was undone is never counted."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
+        self._known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
@@ -76,7 +77,7 @@ class Telemetry:
         self._show(stream)
         self.show_model(stream)
         if stream.engine.position.last is not None:  # the feed may have ended while nobody was there
-            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000)
+            self._metrics.tick_seen(stream.name, stream.engine.position.last / 1000 + self._known_after)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -124,7 +125,7 @@ class Telemetry:
             case Forecast():
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 metrics.forecasts.labels(stream, kind).inc()
-                metrics.tick_seen(stream, outcome.as_of / 1000)
+                metrics.tick_seen(stream, outcome.as_of / 1000 + self._known_after)
                 metrics.last_forecast_timestamp.labels(stream).set(time.time())
             case Dropped():
                 status = TickStatus(outcome.reason)

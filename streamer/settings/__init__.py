@@ -3,6 +3,7 @@
 Pure data, no I/O: `streamer.config` reads it from files and the environment and words the errors.
 """
 
+from streamer.settings.input import Fields, Input, Output, Registry
 from streamer.settings.kafka import Kafka, Topics
 from streamer.settings.root import (
     Daemon,
@@ -27,9 +28,11 @@ from streamer.settings.security import Security
 __all__ = [
     "Daemon",
     "Feed",
+    "Fields",
     "Fit",
     "Gate",
     "Http",
+    "Input",
     "Interval",
     "Kafka",
     "Layer",
@@ -37,6 +40,8 @@ __all__ = [
     "Log",
     "Models",
     "Network",
+    "Output",
+    "Registry",
     "Retrain",
     "Scoring",
     "Security",

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 
-from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, decode, encode_forecast, format_time, parse_time
+from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, format_time, parse_time
+from streamer.codecs.json_text import JsonCodec
 from streamer.config import load
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.outcome import Forecast
 from streamer.core.tick import Tick
+from streamer.encoding import forecast_message
 from streamer.errors import ConfigError, DecodeError
 from streamer.settings import Settings, keys
+from tests.messages import decode
 
 LIMITS = DecodeLimits(message_bytes=4096, symbols=5, symbol_length=10)
 TOKENS = (
@@ -80,7 +83,7 @@ def _has_an_outcome(tick: Tick) -> None:
     for at in (tick.time, tick.time + 60_000):
         outcome = engine.process(Tick(at, tick.prices)).outcome
         if isinstance(outcome, Forecast) and outcome.target < END_OF_TIME:
-            encode_forecast(outcome, "stream", ("prices", 0, 1))
+            JsonCodec().encode(forecast_message(outcome, "stream", ("prices", 0, 1)))
 
 
 def config(data: bytes) -> None:
