@@ -94,11 +94,11 @@ def parse_time(value: object, where: str = "ts", unit: str = "ms", zone: ZoneInf
     return time
 
 
-def parse_time_text(text: str, where: str, unit: str, zone: ZoneInfo | None) -> int:
-    """As `parse_time`, of text in which a number stands as text too."""
-    if _DECIMAL.fullmatch(text) is None:
-        return parse_time(text, where, unit, zone)
-    return parse_time(int(text) if text.isdecimal() else float(text), where, unit, zone)
+def parse_time_text(value: object, where: str = "ts", unit: str = "ms", zone: ZoneInfo | None = None) -> int:
+    """As `parse_time`, of a value in which a number may stand as text too."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = int(value) if value.isdecimal() else float(value)
+    return parse_time(value, where, unit, zone)
 
 
 def is_symbol(text: str) -> bool:

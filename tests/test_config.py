@@ -20,6 +20,7 @@ from streamer.settings.types import DURATION, SIZE
 SHIPPED = Path(__file__).parent.parent / "config" / "streamer.yaml"
 LOGIN = {"mechanism": "PLAIN", "username": "desk"}
 SASL = {"kafka.security.protocol": "sasl_ssl"} | {f"kafka.security.{key}": value for key, value in LOGIN.items()}
+REGISTRY = {"registry.url": "https://registry:8081", "registry.username": "desk"}
 BROKER = {"kafka.bootstrap_servers": "broker:9092"}
 
 
@@ -251,8 +252,8 @@ class TestErrors:
 
     def test_the_variable_or_override_that_gave_a_value_is_named(self) -> None:
         assert problems(None, {"STREAMER_FOO__BAR": "1"}, http__port=70000) == [
-            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, feed, network, fit, retrain, "
-            "gate, models, scoring, interval, state, streams, limits, http, log, daemon",
+            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, input, output, registry, feed, "
+            "network, fit, retrain, gate, models, scoring, interval, state, streams, limits, http, log, daemon",
             "override http.port: http.port: found 70000, expected at most 65535",
         ]
 
@@ -396,6 +397,7 @@ class TestSecrets:
             ("kafka.security.password", " a 'b' = {c} "),
             ("kafka.security.key_password", "0012300"),
             ("models.hmac_key", "0123456789abcdef" * 2),
+            ("registry.password", " a 'b' = {c} "),
         ],
     )
     def test_every_secret_comes_from_the_environment_or_a_file_and_is_shown_nowhere(
@@ -405,7 +407,7 @@ class TestSecrets:
         path = tmp_path / "secret"
         path.write_text(f"{secret}\n")
         for environ in ({variable: secret}, {f"{variable}_FILE": str(path)}):
-            loaded = load(None, environ, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"})
+            loaded = load(None, environ, BROKER | SASL | REGISTRY | {"kafka.security.cert_file": "cert.pem"})
             found: Any = loaded
             for name in key.split("."):
                 found = getattr(found, name)
@@ -422,7 +424,8 @@ class TestSecrets:
     def test_a_training_is_told_neither_the_secrets_nor_where_they_are(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("s3cret" * 10)
         files = {f"{'.'.join(path)}_file": str(tmp_path / "secret") for path in keys.secret_paths()}
-        told = fitting.configuration(load(None, {}, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"} | files))
+        given = BROKER | SASL | REGISTRY | {"kafka.security.cert_file": "cert.pem"} | files
+        told = fitting.configuration(load(None, {}, given))
         assert str(tmp_path) not in told
         assert "s3cret" not in told
         assert "'***'" not in told
