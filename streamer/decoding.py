@@ -40,7 +40,6 @@ class Decoder:
         key_bytes: int = 256,
     ) -> None:
         self.codec = codec
-        self._prepare = getattr(codec, "prepare", None)
         self._limits = limits
         self._key_bytes = key_bytes
         has_text = mapping.text_numbers or getattr(codec, "has_text_numbers", False)
@@ -57,14 +56,7 @@ class Decoder:
 
     async def prepare(self, records: Iterable[Any]) -> None:
         """Let the codec fetch what it needs to decode `records`. Comes before each `decode`. RegistryError."""
-        if self._prepare is not None:
-            values = [record.value for record in records if record.value is not None]
-            try:
-                await asyncio.to_thread(self._prepare, values)
-            except StreamerError:
-                raise
-            except Exception as error:  # a codec of the user's
-                raise RegistryError(f"codec {type(self.codec).__name__} cannot prepare: {_one_line(error)}") from error
+        await prepare(self.codec, records)
 
     def decode(self, record: Any) -> tuple[str | None, Tick]:
         """Name of the stream, None for that of the partition, and the tick of a record (as aiokafka has them).
@@ -132,6 +124,19 @@ class Decoder:
 
 
 _REASONS = frozenset(DecodeReason)
+
+
+async def prepare(codec: Codec, records: Iterable[Any]) -> None:
+    """Let `codec` fetch what it needs to decode `records`. RegistryError."""
+    fetch = getattr(codec, "prepare", None)
+    if fetch is None:
+        return
+    try:
+        await asyncio.to_thread(fetch, [record.value for record in records if record.value is not None])
+    except StreamerError:
+        raise
+    except Exception as error:  # a codec of the user's
+        raise RegistryError(f"codec {type(codec).__name__} cannot prepare: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

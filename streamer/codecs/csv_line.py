@@ -11,6 +11,7 @@ from streamer.codecs.registry import Registry
 from streamer.errors import ConfigError
 
 _OUTPUT = ("stream", "as_of", "target", "model", "symbol", "yhat", "lower", "upper", "last")
+_LEVELS = ("yhat", "yhat_lower", "yhat_upper", "last")  # its last four columns
 
 
 class CsvCodec:
@@ -30,11 +31,13 @@ class CsvCodec:
             raise ConfigError(f"options.delimiter: found {self._delimiter!r}, expected one character, no quote")
 
     def decode(self, value: bytes) -> object:
-        """The cells by column."""
+        """The cells by column; without columns, what `encode` gives as a message, of what is in it."""
         try:
             rows = list(csv.reader(io.StringIO(value.decode(), newline=""), delimiter=self._delimiter, strict=True))
         except (ValueError, csv.Error) as error:  # not UTF-8, a quote that does not end
             refuse(DecodeReason.MALFORMED, str(error))
+        if not self._columns:
+            return _forecast(rows)
         if len(rows) != 1:
             refuse(DecodeReason.MALFORMED, f"{len(rows)} lines, expected one")
         [cells] = rows
@@ -47,9 +50,21 @@ class CsvCodec:
         text = io.StringIO()
         lines = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
         head = [message[name] for name in _OUTPUT[:4]]
-        levels = [message[name] for name in ("yhat", "yhat_lower", "yhat_upper", "last")]
+        levels = [message[name] for name in _LEVELS]
         lines.writerows([*head, symbol, *(level[symbol] for level in levels)] for symbol in message["yhat"])
         return text.getvalue().encode()
+
+
+def _forecast(rows: list[list[str]]) -> dict[str, Any]:
+    if not rows or any(len(cells) != len(_OUTPUT) for cells in rows):
+        refuse(DecodeReason.LENGTH_MISMATCH, f"expected lines of {len(_OUTPUT)} cells")
+    message: dict[str, Any] = dict(zip(_OUTPUT[:4], rows[0], strict=False))
+    try:
+        for number, name in enumerate(_LEVELS, 5):
+            message[name] = {cells[4]: float(cells[number]) for cells in rows}
+    except ValueError as error:
+        refuse(DecodeReason.MALFORMED, str(error))
+    return message
 
 
 def _columns(found: Any) -> tuple[str, ...]:
