@@ -67,7 +67,7 @@ class AvroCodec:
             raise ConfigError("codec: avro needs a schema registry: set registry.url")
         self._registry = registry
         self._lock = threading.Lock()  # partitions prepare in threads of their own
-        self._schemas: dict[int, Schema | str] = {}  # or why there is none
+        self._schemas: dict[int, Schema | _UnusableError] = {}
         self._asked: dict[int, float] = {}  # when one was not registered, monotonic seconds
         self._own: tuple[bytes, Schema]
 
@@ -94,17 +94,17 @@ class AvroCodec:
         asked = self._asked.get(number)
         return number not in self._schemas or (asked is not None and time.monotonic() - asked > _ASK_AGAIN_SECONDS)
 
-    def _fetched(self, number: int) -> Schema | str:
+    def _fetched(self, number: int) -> "Schema | _UnusableError":
         self._asked.pop(number, None)
         try:
             return _parsed(self._registry, self._registry.schema(number))
         except NotRegisteredError as error:
             self._asked[number] = time.monotonic()
-            return str(error)
+            return _UnusableError(str(error))
         except ConfigError as error:  # at the start it let us in, and it may again
             raise RegistryError(str(error)) from error
         except _UnusableError as error:
-            return f"schema {number} of the registry at {self._registry.url}: {error}"
+            return _UnusableError(f"schema {number} of the registry at {self._registry.url}: {error}")
 
     def decode(self, value: bytes) -> object:
         """The datum. DecodeError: `unknown_schema` where the registry has none of its id, or one of no use.
@@ -120,8 +120,8 @@ class AvroCodec:
         schema = self._schemas.get(number)
         if schema is None:  # another partition's messages have just driven it out
             raise RegistryError(f"schema {number} has to be fetched from {self._registry.url} before it is used")
-        if isinstance(schema, str):
-            refuse(DecodeReason.UNKNOWN_SCHEMA, schema)
+        if isinstance(schema, _UnusableError):
+            refuse(DecodeReason.UNKNOWN_SCHEMA, str(schema))
         datum = io.BytesIO(value)
         datum.seek(_HEADER)
         try:
@@ -130,7 +130,7 @@ class AvroCodec:
             refuse(DecodeReason.MALFORMED, f"schema {number} does not fit: {' '.join(repr(error).split())[:100]}")
         if left := len(value) - datum.tell():
             refuse(DecodeReason.MALFORMED, f"schema {number} does not fit: {left} bytes are left")
-        return _plain(found)
+        return _plain(found["value"])  # type: ignore[index, call-overload]
 
     def encode(self, message: Mapping[str, Any]) -> bytes:
         """The forecast under our own schema; `start` comes first."""
@@ -153,7 +153,7 @@ def _plain(found: Any) -> Any:
         case list():
             return [_plain(each) for each in found]
         case datetime():
-            return found.isoformat()
+            return found.isoformat().replace("+00:00", "Z")
         case Decimal():
             return float(found)
         case None | str() | int() | float():
@@ -176,7 +176,9 @@ def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
     try:
         for text in _referenced(registry, found, set()):
             fastavro.parse_schema(json.loads(text), named)
-        schema = fastavro.parse_schema(json.loads(found["schema"]), named)
+        # A record is its fields, one after the other: this one changes no byte, and takes the named types along.
+        fields = [{"name": "value", "type": json.loads(found["schema"])}]
+        schema = fastavro.parse_schema({"type": "record", "name": "streamer_message", "fields": fields}, named)
         refuse_bombs(schema, named)
     except (_UnusableError, RegistryError):
         raise
