@@ -82,6 +82,10 @@ def _written(path: Path) -> str | list[str]:
     return text if is_same else list(path)
 
 
+def _shown(path: Path | None) -> str:
+    return "null" if path is None else repr(path_text(path) or ".")
+
+
 def _options(options: dict[str, Any]) -> dict[str, Any]:
     """Refuse what YAML can say and JSON cannot."""
     try:
@@ -117,7 +121,7 @@ class Fields(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.time or self.time == ("$partition",):
-            conflict("time", "null" if self.time is None else "'.'", "the path of the time, or $timestamp")
+            conflict("time", _shown(self.time), "the path of the time, or $timestamp")
         if self.key == ():
             conflict("key", "'.'", "a path, $key, $partition, or null for the record's key")
         if self.prices is None:
@@ -130,18 +134,17 @@ class Fields(Section):
         for name in ("symbol", "price"):
             path = getattr(self, name)
             if not path or path == ("$partition",):
-                found = "null" if path is None else repr(path_text(path) or ".")
-                conflict(name, found, "a path, as fields.prices is null: one symbol a message")
+                conflict(name, _shown(path), "a path, as fields.prices is null: one symbol a message")
 
     def _members(self) -> None:
         if self.prices and self.prices[0].startswith("$"):
-            conflict("prices", repr(path_text(self.prices)), "a path in the value, '.', or null")
+            conflict("prices", _shown(self.prices), "a path in the value, '.', or null")
         if self.symbol is not None and self.price is None:
             conflict("price", "null", "the member with the price, as fields.symbol is set")
         for name in ("symbol", "price"):
             path = getattr(self, name)
             if path is not None and (not path or path[0].startswith("$")):
-                conflict(name, repr(path_text(path) or "."), "a member of the objects at fields.prices")
+                conflict(name, _shown(path), "a member of the objects at fields.prices")
 
 
 class Input(Section):
@@ -169,7 +172,7 @@ class Input(Section):
         if not self.options.get("columns"):
             conflict("options.columns", "nothing", "the names of the columns, in order, with codec csv")
         if self.fields.prices:
-            found = repr(path_text(self.fields.prices))
+            found = _shown(self.fields.prices)
             conflict(
                 "fields.prices", found, "'.' (a column for each symbol) or null with codec csv, whose lines are flat"
             )
