@@ -94,7 +94,6 @@ class Decoder:
             raise
         except Exception as error:  # a codec of the user's: what it cannot read is still no reason to stop
             refuse(DecodeReason.MALFORMED, _one_line(error))
-        refuse_ambiguous(message, "message")
         return message
 
     def _record_key(self, key: bytes | None) -> str | None:

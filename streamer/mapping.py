@@ -48,9 +48,20 @@ def reader(path: Path) -> Reader:
         case ("$header", name):
             return lambda message, record: _header(record, name)
     if len(path) == 1:
-        [name] = path
-        return lambda message, record: _member(message, name, path, 0)
+        return _field(path)
     return lambda message, record: member(message, path)
+
+
+def _field(path: Path) -> Reader:
+    """Of the message itself, which is what most feeds have: no more than a look-up, once per tick."""
+    [name] = path
+
+    def read(message: Any, record: Any) -> Any:
+        if type(message) is dict and name in message:
+            return message[name]
+        return _other_member(message, name, path, 0)
+
+    return read
 
 
 def member(found: Any, path: Path) -> Any:

@@ -85,12 +85,12 @@ class _Form:
     def _by_symbol(self, prices: dict[str, Any]) -> Prices:
         refuse_ambiguous(prices, self._where)
         self._check_number_of(prices)
-        longest, is_plain = self._limits.symbol_length, self._is_plain
+        longest, is_plain, price_of = self._limits.symbol_length, self._is_plain, self._price
         for symbol, price in prices.items():
             if type(symbol) is not str or len(symbol) > longest or not is_symbol(symbol):
                 self._checked_symbol(symbol, lambda: self._where)
             if not is_plain or type(price) is not float or not math.isfinite(price):
-                prices[symbol] = self._price(symbol, price)  # a key that exists: safe while iterating
+                prices[symbol] = price_of(symbol, price)  # a key that exists: safe while iterating
         return prices
 
     def _listed(self, prices: list[Any]) -> Prices:
@@ -112,7 +112,7 @@ class _Form:
             symbol = self._checked_symbol(_inner(item, symbol_at, place), partial(self._item, number, symbol_at))
             if symbol in prices:
                 refuse(DecodeReason.MALFORMED, f"{place()}: the symbol {shown(symbol)} stands twice")
-            prices[symbol] = self._number(_inner(item, price_at, place), partial(self._item, number, price_at))
+            prices[symbol] = self._number(_inner(item, price_at, place), self._item, number, price_at)
         return prices
 
     def _item(self, number: int, path: Path = ()) -> str:
@@ -136,20 +136,22 @@ class _Form:
     def _price(self, symbol: str, found: Any) -> float:
         """The price of a symbol, of which a member of its object may be the price."""
         if self._member is None or found is None:
-            return self._number(found, partial(self._of_symbol, symbol))
+            return self._number(found, self._of_symbol, symbol)
         price = _inner(found, self._member, partial(self._of_symbol, symbol))
-        return self._number(price, partial(self._of_symbol, symbol, self._member))
+        return self._number(price, self._of_symbol, symbol, self._member)
 
     def _of_symbol(self, symbol: str, path: Path = ()) -> str:
         return path_text((f"{self._where}[{shown(symbol)}]", *path))
 
-    def _number(self, found: Any, place: Place) -> float:
-        if found is None:
-            return math.nan
-        if self._text and isinstance(found, str):
-            return self._of_text(found, place)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            self._refuse_number(found, place)
+    def _number(self, found: Any, place: Callable[..., str], *where: Any) -> float:
+        """A number; `place(*where)` is where it stands, which is looked up for an error alone."""
+        kind = type(found)
+        if kind is not int and kind is not float:
+            if found is None:
+                return math.nan
+            if kind is str and self._text:
+                return self._of_text(found, partial(place, *where))
+            self._refuse_number(found, partial(place, *where))
         try:
             number = float(found)
         except OverflowError:
