@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,9 +10,12 @@ import pytest
 
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason
 from streamer.codecs.csv_line import CsvCodec
+from streamer.config import load
 from streamer.errors import DecodeError
 from streamer.mapping import RecordMapping
+from streamer.settings import yaml_text
 from tests.messages import Record, decoded
+from tests.support import CHECKOUT
 
 TIME = 1_767_623_460_000  # 2026-01-05T14:31:00Z
 TEXT = "2026-01-05T14:31:00Z"
@@ -114,6 +118,15 @@ class TestForms:
     def test_decimal_text_is_read_where_numbers_are_text(self, text: str, price: float) -> None:
         message = {"ts": TIME, "prices": {"A": text, "B": 2}}
         assert decoded(record(message), RecordMapping(text_numbers=True))[1].prices == {"A": price, "B": 2.0}
+
+
+def test_the_readmes_bars_are_read_by_its_lines() -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    [lines] = re.findall(r"```yaml\n(input:.*?)```", text, re.DOTALL)
+    [bars] = re.findall(r'`(\{"T".*?\})`', text, re.DOTALL)
+    settings = load(None, {}, {"kafka.bootstrap_servers": "a:1", **yaml_text.read(lines).data})
+    _, tick = decoded(Record(bars.encode()), settings.input.mapping)
+    assert (tick.time, tick.prices) == (TIME, {"AAPL": 190.1})
 
 
 class TestParts:
