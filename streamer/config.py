@@ -29,6 +29,7 @@ _AnySection = TypeVar("_AnySection", bound=BaseModel)
 
 _EXPECTED = {
     "bool_type": "true or false",
+    "dict_type": "keys with values",
     "expected": "{what}",
     "conflict": "{what}",
     "finite_number": "a finite number",

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, decode, parse_time
+from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, parse_time
 from streamer.errors import DecodeError
+from tests.messages import decode
 
 LIMITS = DecodeLimits(message_bytes=2000, symbols=3, symbol_length=8)
 NEW_YEAR = 1704067200000  # 2024-01-01T00:00:00Z

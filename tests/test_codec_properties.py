@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, decode, parse_time
+from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, parse_time
 from streamer.core.tick import Tick
 from streamer.errors import DecodeError
+from tests.messages import decode
 
 LIMITS = DecodeLimits(message_bytes=4096, symbols=5, symbol_length=10)
 

@@ -1,6 +1,7 @@
 """What can be configured, where from, and what is said of what cannot."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from streamer.codec import DecodeLimits
 from streamer.config import SettingsError, load
 from streamer.errors import ExitCode
 from streamer.service import fitting
-from streamer.settings import Settings, keys, yaml_text
+from streamer.settings import Fields, Settings, keys, yaml_text
 from streamer.settings.types import DURATION, SIZE
 
 SHIPPED = Path(__file__).parent.parent / "config" / "streamer.yaml"
 LOGIN = {"mechanism": "PLAIN", "username": "desk"}
 SASL = {"kafka.security.protocol": "sasl_ssl"} | {f"kafka.security.{key}": value for key, value in LOGIN.items()}
+REGISTRY = {"registry.url": "https://registry:8081", "registry.username": "desk"}
 BROKER = {"kafka.bootstrap_servers": "broker:9092"}
 
 
@@ -251,8 +253,8 @@ class TestErrors:
 
     def test_the_variable_or_override_that_gave_a_value_is_named(self) -> None:
         assert problems(None, {"STREAMER_FOO__BAR": "1"}, http__port=70000) == [
-            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, input, feed, network, fit, retrain, "
-            "gate, models, scoring, interval, state, streams, limits, http, log, daemon",
+            "STREAMER_FOO__BAR: unknown key 'foo': the keys here are kafka, input, output, registry, feed, "
+            "network, fit, retrain, gate, models, scoring, interval, state, streams, limits, http, log, daemon",
             "override http.port: http.port: found 70000, expected at most 65535",
         ]
 
@@ -295,6 +297,20 @@ class TestErrors:
             ("retrain.memory_limit", "1MiB", "found '1MiB', expected at least 256MiB"),
             ("retrain.memory_limit", "-1GiB", "expected a size such as 512MiB"),
             ("http", 3, "found 3, expected a section"),
+            ("input.fields.time", 3, "found 3, expected a path such as ts or data.close"),
+            ("input.fields.time", "a..b", "found 'a..b', expected a path"),
+            ("input.fields.time", "$stamp", "found '$stamp', expected a path such as"),
+            ("input.fields.time", "$header", "or $key, $header.NAME, $timestamp"),
+            ("input.fields.prices", ["a", 1], "found a list of 2, expected a path"),
+            ("input.fields.prices", ["a"] * 33, "found a list of 33, expected a path"),
+            ("input.options", {"a": [math.nan]}, "found an object, expected names with texts, finite numbers"),
+            ("input.options", ["columns"], "found a list of 1, expected keys with values"),
+            ("input.timezone", "Mars/Olympus", "found 'Mars/Olympus', expected a zone of the IANA"),
+            ("input.timezone", "../etc/passwd", "expected a zone of the IANA"),
+            ("input.time_unit", "m", "found 'm', expected 's', 'ms', 'us' or 'ns'"),
+            ("registry.url", "file:///etc/passwd", "expected an address such as https://registry:8081"),
+            ("registry.url", "http://desk:secret@registry:8081", "an address without user and password"),
+            ("registry.timeout", "0s", "found '0s', expected at least 100ms"),
             ("http.token_file", 3, "found 3, expected a path"),
         ],
     )
@@ -335,6 +351,51 @@ class TestErrors:
                 "feed.symbols: found 2 symbols, expected at most 1 (limits.symbols)",
             ),
             (
+                {"input__fields__prices": None},
+                "input.fields.symbol: found null, expected a path, as fields.prices is null: one symbol a message",
+            ),
+            (
+                {"input__fields": {"prices": None, "symbol": "s", "price": "."}},
+                "input.fields.price: found '.', expected a path, as fields.prices is null",
+            ),
+            (
+                {"input__fields__symbol": "s"},
+                "input.fields.price: found null, expected the member with the price, as fields.symbol is set",
+            ),
+            (
+                {"input__fields": {"symbol": "$key", "price": "p"}},
+                "input.fields.symbol: found '$key', expected a member of the objects at fields.prices",
+            ),
+            (
+                {"input__fields__price": "$header.bid"},
+                "input.fields.price: found '$header.bid', expected a member of the objects at fields.prices",
+            ),
+            ({"input__fields__prices": "$key"}, "input.fields.prices: found '$key', expected a path in the value"),
+            (
+                {"input__fields__time": "."},
+                "input.fields.time: found '.', expected the path of the time, or $timestamp",
+            ),
+            ({"input__fields__time": None}, "input.fields.time: found null, expected the path of the time"),
+            ({"input__fields__time": "$partition"}, "input.fields.time: found '$partition', expected the path of"),
+            ({"input__fields__key": "."}, "input.fields.key: found '.', expected a path, $key, $partition, or null"),
+            (
+                {"input__codec": "csv"},
+                "input.options.columns: found nothing, expected the names of the columns, in order, with codec csv",
+            ),
+            (
+                {"input__codec": "csv", "input__options": {"columns": ["t", "A"]}},
+                "input.fields.prices: found 'prices', expected '.' (a column for each symbol) or null with codec csv",
+            ),
+            ({"registry__username": "desk"}, "registry.username: found a value, expected none without registry.url"),
+            (
+                {"registry__url": "http://a:1", "registry__password": "p"},
+                "registry.username: found null, expected the user that registry.password belongs to",
+            ),
+            (
+                {"registry__url": "http://a:1", "registry__ca_file": "ca.pem"},
+                "registry.ca_file: found 'ca.pem', expected none with an address of http://",
+            ),
+            (
                 {"feed__symbols": ["AB"], "limits__symbol_length": 1},
                 "feed.symbols: found a symbol of 2 characters, expected at most 1 (limits.symbol_length)",
             ),
@@ -352,6 +413,47 @@ class TestErrors:
     def test_keys_that_do_not_go_together_are_refused(self, overrides: dict[str, Any], problem: str) -> None:
         (found,) = problems(None, **overrides)
         assert problem in found
+
+
+class TestPaths:
+    @pytest.mark.parametrize(
+        ("written", "path", "shown"),
+        [
+            ("data.close", ("data", "close"), "data.close"),
+            (["data", "close"], ("data", "close"), "data.close"),
+            (["data", "BRK.B"], ("data", "BRK.B"), ["data", "BRK.B"]),
+            (".", (), "."),
+            ([], (), "."),
+            ("0", ("0",), "0"),
+            (["x", "$date"], ("x", "$date"), "x.$date"),
+            (None, None, None),
+        ],
+    )
+    def test_a_path_is_text_or_a_list_and_shown_so_that_it_is_read_back(
+        self, written: Any, path: Any, shown: Any
+    ) -> None:
+        fields = Fields.model_validate({"prices": written, "symbol": "s", "price": "p"})
+        assert fields.prices == path
+        assert fields.model_dump()["prices"] == shown
+        assert Fields.model_validate(fields.model_dump()) == fields
+
+    @pytest.mark.parametrize(
+        ("written", "path"),
+        [
+            ("$key", ("$key",)),
+            ("$header.x.y", ("$header", "x.y")),
+            ("$timestamp", ("$timestamp",)),
+            (["$date", "x"], ("$date", "x")),  # no part of the record, but a name in the value
+        ],
+    )
+    def test_other_parts_of_the_record_are_named_and_read_back(self, written: Any, path: Any) -> None:
+        fields = Fields.model_validate({"time": written})
+        assert fields.time == path
+        assert fields.model_dump()["time"] == written
+
+    def test_a_variable_names_a_path_too(self) -> None:
+        loaded = settings({"STREAMER_INPUT__FIELDS__PRICES": "data.close", "STREAMER_INPUT__FIELDS__TIME": "[a, b.c]"})
+        assert (loaded.input.fields.prices, loaded.input.fields.time) == (("data", "close"), ("a", "b.c"))
 
 
 class TestSecrets:
@@ -406,6 +508,7 @@ class TestSecrets:
             ("kafka.security.password", " a 'b' = {c} "),
             ("kafka.security.key_password", "0012300"),
             ("models.hmac_key", "0123456789abcdef" * 2),
+            ("registry.password", " a 'b' = {c} "),
         ],
     )
     def test_every_secret_comes_from_the_environment_or_a_file_and_is_shown_nowhere(
@@ -415,7 +518,7 @@ class TestSecrets:
         path = tmp_path / "secret"
         path.write_text(f"{secret}\n")
         for environ in ({variable: secret}, {f"{variable}_FILE": str(path)}):
-            loaded = load(None, environ, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"})
+            loaded = load(None, environ, BROKER | SASL | REGISTRY | {"kafka.security.cert_file": "cert.pem"})
             found: Any = loaded
             for name in key.split("."):
                 found = getattr(found, name)
@@ -432,7 +535,8 @@ class TestSecrets:
     def test_a_training_is_told_neither_the_secrets_nor_where_they_are(self, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("s3cret" * 10)
         files = {f"{'.'.join(path)}_file": str(tmp_path / "secret") for path in keys.secret_paths()}
-        told = fitting.configuration(load(None, {}, BROKER | SASL | {"kafka.security.cert_file": "cert.pem"} | files))
+        given = BROKER | SASL | REGISTRY | {"kafka.security.cert_file": "cert.pem"} | files
+        told = fitting.configuration(load(None, {}, given))
         assert str(tmp_path) not in told
         assert "s3cret" not in told
         assert "'***'" not in told

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from streamer.codec import DecodeLimits, decode
+from streamer.codec import DecodeLimits
 from streamer.core.tick import Tick
 from streamer.demonstration import embedded_broker
 from streamer.errors import BrokerError, UsageError
 from streamer.feeding import Publisher, Route, encode_tick, shift_to, shifted
 from streamer.pricefile import PriceFile, Survey
+from tests.messages import decode
 from tests.support import CHECKOUT, free_port, read_all
 
 MINUTE = 60_000

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from streamer.rendering import as_json, as_text
+from streamer import rendering
+from streamer.codec import DecodeLimits
+from streamer.codecs.csv_line import CsvCodec
+from streamer.codecs.json_text import JsonCodec
+from streamer.decoding import Decoder
+from streamer.mapping import RecordMapping
+
+FORMATS = rendering.Formats(Decoder(JsonCodec(), RecordMapping(), DecodeLimits(2**20, 100, 64)), JsonCodec())
 
 
 @dataclass
@@ -19,6 +26,15 @@ class Record:
     topic: str = "t"
     partition: int = 1
     offset: int = 7
+    timestamp: int = 0
+
+
+def as_text(topic: str, record: Any, width: int | None) -> str:
+    return rendering.as_text(topic, record, width, FORMATS)
+
+
+def as_json(topic: str, record: Any) -> str:
+    return rendering.as_json(topic, record, FORMATS)
 
 
 def forecast(*symbols: str) -> Record:
@@ -60,13 +76,43 @@ def test_a_narrow_terminal_still_shows_one_symbol() -> None:
 
 def test_a_tick_shows_its_place_and_a_blank_as_a_dash() -> None:
     record = Record(b'{"ts": "2018-01-01T00:00:00Z", "prices": {"A": 1.25, "B": null}}')
-    assert as_text("prices", record, None) == "t-1-7  2018-01-01T00:00:00Z  A       1.25  B          -"
+    assert as_text("prices", record, None) == "t-1-7  2018-01-01T00:00:00Z  t-1  A       1.25  B          -"
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff", b"[]", b"{}", b'"x"', b"[" * 100_000, b'{"yhat": 3}'])
-@pytest.mark.parametrize("topic", ["forecasts", "prices"])
-def test_a_value_that_is_something_else_is_said_to_be(topic: str, value: bytes | None) -> None:
-    assert as_text(topic, Record(value), None).startswith("t-1-7  not understood: ")
+def test_a_value_that_is_no_forecast_is_said_to_be_something_else(value: bytes | None) -> None:
+    assert as_text("forecasts", Record(value), None).startswith("t-1-7  not understood: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (None, "t-1-7  empty: no value  no value"),
+        (b"[]", "t-1-7  wrong_type: message: found a list of 0, expected an object  []"),
+        (b'{"ts": 0}', 't-1-7  missing_field: prices: not there; found ts  {"ts": 0}'),
+    ],
+)
+def test_a_value_that_is_no_tick_is_shown_with_the_reason(value: bytes | None, line: str) -> None:
+    assert as_text("prices", Record(value), None) == line
+
+
+def test_ticks_are_shown_as_their_feed_is_read() -> None:
+    codec = CsvCodec({"columns": ["at", "desk", "A"], "delimiter": ";"})
+    mapping = RecordMapping(time=("at",), prices=(), key=("desk",), time_unit="s")
+    formats = rendering.Formats(Decoder(codec, mapping, DecodeLimits(100, 9, 9)), JsonCodec())
+    record: Any = Record(b"60;eu;1.25")
+    assert rendering.as_text("prices", record, None, formats) == "t-1-7  1970-01-01T00:01:00Z  eu  A       1.25"
+    assert json.loads(rendering.as_json("prices", record, formats)) == {"at": "60", "desk": "eu", "A": "1.25"}
+
+
+def test_forecasts_in_another_codec_are_shown_as_those_in_json() -> None:
+    csv = CsvCodec({})
+    message = json.loads(forecast("A", "B").value or b"")
+    record: Any = Record(csv.encode(message))
+    formats = rendering.Formats(FORMATS.feed, csv)
+    assert rendering.as_text("forecasts", record, None, formats) == as_text("forecasts", forecast("A", "B"), None)
+    shown = json.loads(rendering.as_json("forecasts", record, formats))
+    assert shown == {name: value for name, value in message.items() if name != "id"}
 
 
 @pytest.mark.parametrize("topic", ["forecasts", "prices", "dead-letters"])

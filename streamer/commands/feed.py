@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
-from streamer.errors import ConfigError, ExitCode
+from streamer.errors import ConfigError, DecodeError, ExitCode
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -74,8 +75,29 @@ def handle(arguments: argparse.Namespace) -> int:
     logs.configure("warning", "text")
     file = PriceFile(arguments.data)
     survey = file.survey(arguments.limit)
+    _refuse_other_formats(settings, file)
     asyncio.run(_feed(arguments, settings, file, survey))
     return ExitCode.STOPPED
+
+
+def _refuse_other_formats(settings: "Settings", file: "PriceFile") -> None:
+    """Ticks go out in the format of the default: where `input` reads another, they would be dead letters."""
+    from streamer import decoding
+    from streamer.feeding import encode_tick
+
+    tick = next(file.ticks(1))
+    record = SimpleNamespace(value=encode_tick(tick), key=None, headers=(), timestamp=tick.time)
+    try:
+        _, found = decoding.decoder(settings).decode(record)
+        if found.time == tick.time and found.prices.keys() == tick.prices.keys():
+            return
+        error = "another time, or other symbols"
+    except DecodeError as refusal:
+        error = str(refusal)
+    raise ConfigError(
+        f'`streamer feed` writes {{"ts": ..., "prices": {{...}}}}, which `input` of the configuration does not read as'
+        f" that ({error}): feed it by a configuration without input.codec and input.fields"
+    )
 
 
 async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "PriceFile", survey: "Survey") -> None:

@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
-from streamer.errors import ConfigError, ExitCode
+from streamer.errors import ConfigError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
     from streamer.config import Settings
+    from streamer.rendering import Formats
 
+_TOPICS = ("forecasts", "prices", "dead-letters")
 _FETCH_MS = 500  # between two looks at whether to stop
 
 _EPILOG = """\
 examples:
   streamer tail -c config/streamer.yaml
   streamer tail -c config/streamer.yaml --from earliest --limit 100 --json | jq .yhat
-  streamer tail -c config/streamer.yaml --topic dead-letters --from earliest
+  streamer tail prices -c config/streamer.yaml
+  streamer tail dead-letters -c config/streamer.yaml --from earliest
 
-A forecast is one line: as_of -> target, stream, model, then per symbol its last price -> forecast [interval].
+A forecast is one line: as_of -> target, stream, model, then per symbol its last price -> forecast [interval]. A tick:
+its record, time, stream and prices, as `input` of the configuration reads them, or why it is none.
 It joins no group and sees only what is committed. Ctrl-C ends it.
 """
 
@@ -41,11 +45,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument(
-        "--topic",
-        choices=("forecasts", "prices", "dead-letters"),
-        default="forecasts",
-        help="what to watch (default forecasts); the name of the topic is in the configuration",
+        "watched",
+        nargs="?",
+        choices=_TOPICS,
+        metavar="TOPIC",
+        help="what to watch: forecasts (default), prices as the configuration reads them, or dead-letters",
     )
+    parser.add_argument("--topic", choices=_TOPICS, help="the same")
     parser.add_argument(
         "--from",
         dest="start",
@@ -63,6 +69,9 @@ def handle(arguments: argparse.Namespace) -> int:
     from streamer.config import load
     from streamer.service import logs
 
+    if arguments.watched and arguments.topic:
+        raise UsageError("tail: give the topic once, as TOPIC or as --topic TOPIC")
+    arguments.topic = arguments.watched or arguments.topic or "forecasts"
     settings = load(arguments.config, os.environ)
     logs.configure("warning", "text")
     asyncio.run(_tail(arguments, settings))
@@ -72,9 +81,11 @@ def handle(arguments: argparse.Namespace) -> int:
 async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     from aiokafka import AIOKafkaConsumer
 
+    from streamer.rendering import Formats
     from streamer.service.access import Access
     from streamer.service.broker import stop_consumer
 
+    formats = Formats.of(settings)
     stop = asyncio.Event()
     stop_on_signals(stop)
     topic = getattr(settings.kafka.topics, arguments.topic.replace("-", "_"))
@@ -91,7 +102,7 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     )
     await consumer.start()
     try:
-        await _print_all(consumer, arguments, stop)
+        await _print_all(consumer, arguments, formats, stop)
     finally:
         await stop_consumer(consumer)
 
@@ -113,7 +124,9 @@ async def require_topic(settings: "Settings", topic: str, name: str, stop: async
         await broker.close()
 
 
-async def _print_all(consumer: "AIOKafkaConsumer", arguments: argparse.Namespace, stop: asyncio.Event) -> None:
+async def _print_all(
+    consumer: "AIOKafkaConsumer", arguments: argparse.Namespace, formats: "Formats", stop: asyncio.Event
+) -> None:
     from streamer.rendering import as_json, as_text
 
     # The end is looked up now, not with the first fetch: what is sent once the next line is out is shown.
@@ -121,11 +134,12 @@ async def _print_all(consumer: "AIOKafkaConsumer", arguments: argparse.Namespace
         await consumer.position(tp)
     print(f"streamer: watching {', '.join(sorted(consumer.subscription()))}", file=sys.stderr)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    left = arguments.limit
+    topic, left = arguments.topic, arguments.limit
     while not stop.is_set():
         for records in (await consumer.getmany(timeout_ms=_FETCH_MS, max_records=left)).values():
+            await formats.prepare(topic, records)
             for record in records:
-                text = as_json(arguments.topic, record) if arguments.json else as_text(arguments.topic, record, width)
+                text = as_json(topic, record, formats) if arguments.json else as_text(topic, record, width, formats)
                 print(text, flush=True)
                 if left is not None:
                     left -= 1

@@ -27,6 +27,7 @@ from streamer.service.joining import StuckJoinError
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
+from streamer.service.starting import start_codec
 from streamer.service.takeovers import Takeovers
 from streamer.service.trainer import Trainer, TrainerSettings
 from streamer.service.waiting import set_within
@@ -61,11 +62,14 @@ class Daemon:
         self._stop = stop
         self.metrics = Metrics(registry or CollectorRegistry())
         self.health = Health(_STALL_SECONDS)
+        self._partitions = wiring.partition_settings(settings)
         self._store = wiring.model_store(settings, schedule)
         self._scheduled = schedule is not None
         self._broker = Broker(settings.kafka, settings.feed.step_ms * settings.retrain.history)
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
-        self._events = Events(self.metrics, self.health, self._store, self._trainer)
+        # A bar that is stamped at its open is news when it closes.
+        known_after = settings.feed.step if settings.input.time == "open" else 0.0
+        self._events = Events(self.metrics, self.health, self._store, self._trainer, known_after)
         self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
         self._was_member = False
         self._stop_by: float | None = None
@@ -95,6 +99,7 @@ class Daemon:
             await self._broker.connect(self._stop)
             if not self._stop.is_set():
                 await self._broker.check_topics()
+                await self._start_codecs()
                 self._background.append(asyncio.create_task(self._watch_broker()))
                 await self._serve()
         finally:
@@ -102,6 +107,13 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
             await self._shut_down()
+
+    async def _start_codecs(self) -> None:
+        """What they need is there before the first record. RegistryError, ConfigError."""
+        used, limit = self._partitions, self._settings.kafka.startup_timeout
+        if used.decoder is not None:
+            await start_codec(used.decoder.codec, None, limit, self._stop)
+        await start_codec(used.codec, used.forecasts, limit, self._stop)
 
     # --- serve ----------------------------------------------------------------------------------------------------
 
@@ -178,11 +190,10 @@ class Daemon:
             log.error("left without the broker's answer", seconds=round(limit, 1))
 
     def _new_worker(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> PartitionWorker:
-        settings = wiring.partition_settings(self._settings)
         schedules = _Schedules(self._store) if self._scheduled else None
 
         def new_partition() -> Partition:
-            return Partition(tp.topic, tp.partition, settings, self._load, schedules, self._stored_input)
+            return Partition(tp.topic, tp.partition, self._partitions, self._load, schedules, self._stored_input)
 
         return PartitionWorker(tp, self._broker, consumer, new_partition, self._events)
 

@@ -24,14 +24,19 @@ log = structlog.get_logger(__name__)
 
 
 class Events:
-    """Implements `worker.Observer`. What the store is to record is done beside the path, by `errands`."""
+    """Implements `worker.Observer`. What the store is to record is done beside the path, by `errands`.
 
-    def __init__(self, metrics: Metrics, health: Health, store: ModelStore, trainer: Trainer) -> None:
+    known_after: seconds from a tick's time to when it is known, which are no lag of the feed.
+    """
+
+    def __init__(
+        self, metrics: Metrics, health: Health, store: ModelStore, trainer: Trainer, known_after: float = 0.0
+    ) -> None:
         self._metrics = metrics
         self._health = health
         self._store = store
         self._trainer = trainer
-        self._telemetry = Telemetry(metrics)
+        self._telemetry = Telemetry(metrics, known_after)
         self._restoring: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._in_order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

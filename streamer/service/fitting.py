@@ -18,7 +18,7 @@ from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
-from streamer.settings import Security, Settings
+from streamer.settings import Input, Output, Registry, Security, Settings
 
 FOLDER = "streamer-train-"
 """Prefix of the folders that trainings work in."""
@@ -34,6 +34,9 @@ def configuration(settings: Settings) -> str:
     """
     public = {
         "kafka": settings.kafka.model_copy(update={"security": Security()}),
+        "input": Input(),  # nor messages
+        "output": Output(),
+        "registry": Registry(),
         "models": settings.models.model_copy(update={"hmac_key": None, "hmac_key_file": None}),
         "http": settings.http.model_copy(update={"token": None, "token_file": None}),
     }

@@ -83,6 +83,7 @@ async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition
     end = max(stream.restored for stream in behind.values())
     ticks = {name: _OldTicks(stream) for name, stream in behind.items()}
     async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
+        await partition.prepare(records)
         for record in records:
             try:
                 name, item = partition.decode(record)

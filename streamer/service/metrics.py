@@ -122,7 +122,7 @@ class Metrics:
         self._scores.refresh()
 
     def tick_seen(self, stream: str, event_time: float) -> None:
-        """Note the newest tick's event time (seconds since the Unix epoch); its age is the feed's lag."""
+        """Note when the newest tick was known (seconds since the Unix epoch); its age is the feed's lag."""
         newest = self._newest.get(stream)
         if newest is None:
             newest = self._newest[stream] = _NewestTick(event_time, self._clock)

@@ -1,14 +1,16 @@
 """The streams of one input partition: records in, output records and measurements out. No I/O."""
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from aiokafka import ConsumerRecord
 
 from streamer import control
-from streamer.codec import DecodeLimits, decode
+from streamer.codec import DecodeLimits
+from streamer.codecs import Codec
+from streamer.codecs.json_text import JsonCodec
 from streamer.core import checkpoint
 from streamer.core.adjustment import INVALID, Adjustment
 from streamer.core.assembly import Assembly
@@ -16,7 +18,9 @@ from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
 from streamer.core.tick import Tick
-from streamer.errors import ConfigError, DecodeError, StreamerError
+from streamer.decoding import Decoder
+from streamer.errors import BrokerError, ConfigError, DecodeError, StreamerError
+from streamer.mapping import RecordMapping
 from streamer.model.dataset import TrainingSet
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
 
@@ -30,7 +34,7 @@ class PartitionSettings:
     """What a partition needs of the settings.
 
     snapshot_every: ticks of a stream between its snapshots. expire: ms without a tick after which a stream is dropped,
-    0: never.
+    0: never. decoder: of the feed's records, None: as the default has them. codec: of the forecasts.
     """
 
     engine: EngineSettings
@@ -43,6 +47,8 @@ class PartitionSettings:
     state: str
     owner: str
     expire: int = 0
+    decoder: Decoder | None = None
+    codec: Codec = field(default_factory=JsonCodec)
 
 
 @dataclass(slots=True)
@@ -123,6 +129,12 @@ class Partition:
     largest_dead_letter: int = LARGEST_DEAD_LETTER
     _errors: int = 0
     _none_expires_before: int = 0
+    decoder: Decoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the decoder of the default, where no other is given."""
+        given, symbols = self.settings, self.settings.engine.symbols
+        self.decoder = given.decoder or Decoder(JsonCodec(), RecordMapping(), given.limits, symbols, given.key_bytes)
 
     @property
     def name(self) -> str:
@@ -144,34 +156,25 @@ class Partition:
             step, stream = self._step(name, stream, item)
         except DecodeError as error:
             step = Step(Rejected(error.reason, error.detail))
-        except ConfigError:
-            raise  # the operator's, whatever the tick
+        except (BrokerError, ConfigError):
+            raise  # the registry's, or the operator's, whatever the tick
         except Exception as error:
             step = self._failed(record, error)
         else:
             self._errors = 0
         self._emit(record, stream, step, batch)
 
+    async def prepare(self, records: Iterable[ConsumerRecord]) -> None:
+        """Have what decodes `records` fetched: comes before `process` and `decode`. RegistryError."""
+        await self.decoder.prepare(records)
+
     def decode(self, record: ConsumerRecord) -> tuple[str, Tick | Adjustment]:
         """Name of the stream of a record, and its tick or what it says of a symbol; DecodeError where it has none."""
-        name = self._stream_name(record.key)
-        settings = self.settings
         if record.headers and (what := control.asked(record.headers)) is not None:
-            return name, control.decode(what, record.value, record.offset, settings.limits)
-        return name, decode(record.value, settings.limits, settings.engine.symbols, record_time=record.timestamp)
-
-    def _stream_name(self, key: bytes | None) -> str:
-        if key is None:
-            return self.name
-        if not key or len(key) > self.settings.key_bytes:
-            raise DecodeError("invalid_key", f"a key has 1 to {self.settings.key_bytes} bytes, this one {len(key)}")
-        try:
-            name = key.decode()
-        except UnicodeDecodeError:
-            raise DecodeError("invalid_key", "the key is not UTF-8") from None
-        if not name.isprintable():
-            raise DecodeError("invalid_key", "the key has characters that cannot be printed")
-        return name
+            name = self.decoder.stream_by_key(record)
+            return name or self.name, control.decode(what, record.value, record.offset, self.settings.limits)
+        name, tick = self.decoder.decode(record)
+        return name or self.name, tick
 
     def _drop_expired(self, timestamp: int, batch: Batch) -> None:
         """Drop the streams that have had no tick for `expire`, with the record of `timestamp`, ms, counted in.
@@ -242,7 +245,8 @@ class Partition:
         outcome = step.outcome
         if isinstance(outcome, Forecast):
             assert stream is not None
-            batch.records.append(forecast_record(self.settings.forecasts, outcome, stream.name, record))
+            forecast = forecast_record(self.settings.forecasts, outcome, stream.name, record, self.settings.codec)
+            batch.records.append(forecast)
             stream.ticks += 1
         elif isinstance(outcome, Rejected):
             letters = self.settings.dead_letters

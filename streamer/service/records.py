@@ -8,9 +8,11 @@ from urllib.parse import quote
 from aiokafka import ConsumerRecord
 
 from streamer import dead_letters
-from streamer.codec import encode_forecast, format_time
+from streamer.codec import format_time
+from streamer.codecs import Codec
 from streamer.core.outcome import Forecast, Rejected
 from streamer.dead_letters import Header
+from streamer.encoding import forecast_message
 
 FORECAST_TYPE = "streamer.forecast.v1"
 NEXT_OFFSET = "next_offset"
@@ -41,14 +43,14 @@ class OutputRecord:
     headers: tuple[Header, ...] = ()
 
 
-def forecast_record(topic: str, forecast: Forecast, stream: str, source: ConsumerRecord) -> OutputRecord:
+def forecast_record(topic: str, forecast: Forecast, stream: str, source: ConsumerRecord, codec: Codec) -> OutputRecord:
     """A forecast, with the attributes of a CloudEvent in binary mode as headers.
 
     CloudEvents, Kafka protocol binding 1.0.2, section 3.2. `traceparent` of the tick is passed through.
     """
     identity = (source.topic, source.partition, source.offset)
     headers = [
-        ("content-type", b"application/json"),
+        ("content-type", codec.content_type.encode()),
         ("ce_specversion", b"1.0"),
         ("ce_id", "{}-{}-{}".format(*identity).encode()),
         ("ce_source", f"/{quote(source.topic, safe='')}/{quote(stream, safe='')}".encode()),
@@ -56,7 +58,8 @@ def forecast_record(topic: str, forecast: Forecast, stream: str, source: Consume
         ("ce_time", format_time(forecast.as_of).encode()),
         *((name, value) for name, value in source.headers if name in ("traceparent", "tracestate")),
     ]
-    return OutputRecord(topic, stream.encode(), encode_forecast(forecast, stream, identity), tuple(headers))
+    value = codec.encode(forecast_message(forecast, stream, identity))
+    return OutputRecord(topic, stream.encode(), value, tuple(headers))
 
 
 def dead_letter_record(

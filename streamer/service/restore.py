@@ -71,6 +71,7 @@ async def restore(
         await load_history(broker, tp, partition)  # a scheduled swap replays it
     partition.newest = replay.newest
     async for records in broker.read(tp, replay.offset, committed.offset):
+        await partition.prepare(records)
         unseen = Batch(replay.offset)  # what comes of these records was published before
         for record in records:
             partition.process(record, unseen)

@@ -60,8 +60,9 @@ class EngineScores:
 class Telemetry:
     """Applies batches to the metrics, after their commit: what was undone is never counted."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
+        self._known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
@@ -159,7 +160,7 @@ class Telemetry:
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
         if stream.last is not None:
-            metrics.tick_seen(stream.name, stream.last / 1000)
+            metrics.tick_seen(stream.name, stream.last / 1000 + self._known_after)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
 """Settings as the parts of the daemon take them."""
 
-from streamer import calendars
+from streamer import calendars, decoding
 from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
@@ -40,7 +40,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
 
 
 def partition_settings(settings: Settings) -> PartitionSettings:
-    """What the streams of a partition share."""
+    """What the streams of all partitions share. ConfigError where a codec is unknown, or refuses its options."""
     kafka, limits = settings.kafka, settings.limits
     return PartitionSettings(
         engine=engine_settings(settings),
@@ -53,6 +53,8 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         state=kafka.topics.state,
         owner=f"{kafka.group_id}/{kafka.topics.prices}",
         expire=_expire(settings),
+        decoder=decoding.decoder(settings),
+        codec=decoding.encoder(settings),
     )
 
 

@@ -307,6 +307,7 @@ class PartitionWorker:
         self._consumer.seek(self.tp, self._position)
 
     async def _process(self, fetched: _Fetched) -> None:
+        await self.partition.prepare(fetched.records)
         batch = Batch(self._position)
         engine_seconds = []
         for count, record in enumerate(fetched.records, 1):

@@ -4,7 +4,7 @@ Pure data, no I/O: `streamer.config` reads it from files and the environment and
 """
 
 from streamer.settings.calendar import Calendar
-from streamer.settings.input import Input
+from streamer.settings.input import Fields, Input, Output, Registry
 from streamer.settings.kafka import Kafka, Topics
 from streamer.settings.root import (
     Daemon,
@@ -30,6 +30,7 @@ __all__ = [
     "Calendar",
     "Daemon",
     "Feed",
+    "Fields",
     "Fit",
     "Gate",
     "Http",
@@ -41,6 +42,8 @@ __all__ = [
     "Log",
     "Models",
     "Network",
+    "Output",
+    "Registry",
     "Retrain",
     "Scoring",
     "Security",

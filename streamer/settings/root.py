@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
 from streamer.settings.calendar import Calendar
-from streamer.settings.input import Input
+from streamer.settings.input import Input, Output, Registry
 from streamer.settings.kafka import Kafka
 from streamer.settings.types import (
     DAY,
@@ -292,7 +292,7 @@ class Limits(Section):
     message_bytes: Bytes = Field(default=1024**2, ge=64, le=1024**3, description="Record value.")
 
     def for_decoding(self) -> DecodeLimits:
-        """The part that `streamer.codec.decode` checks."""
+        """The part that `streamer.decoding.Decoder` checks."""
         return DecodeLimits(self.message_bytes, self.symbols, self.symbol_length)
 
 
@@ -329,7 +329,9 @@ class Settings(Section):
     """All settings. Only `kafka.bootstrap_servers` has no default."""
 
     kafka: Kafka = Field(description="Kafka.")
-    input: Input = Field(default_factory=Input, description="How records become ticks.")
+    input: Input = Field(default_factory=Input, description="The messages of the feed, and how they become ticks.")
+    output: Output = Field(default_factory=Output, description="The forecasts.")
+    registry: Registry = Field(default_factory=Registry, description="The schema registry.")
     feed: Feed = Field(default_factory=Feed, description="The market feed.")
     network: Network = Field(default_factory=Network, description="The LSTM.")
     fit: Fit = Field(default_factory=Fit, description="One training.")

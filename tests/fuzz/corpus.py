@@ -14,6 +14,8 @@ _MESSAGES: list[object] = [
     {"ts": 1_700_000_040_000, "prices": {"A": 1e308, "B": -0.0, "C": 5e-324}},
     {"ts": 1.7e12, "prices": [1, 2.5], "venue": {"x": [True, False]}},
     {"ts": "2026-01-05 14:31+00", "prices": {"é": 10**400}},
+    {"ts": 1_700_000_040.5, "prices": [{"A": "X", "B": 1.5}, {"A": "Y", "B": None}]},
+    {"ts": "2026-10-25T02:30:00", "A": "X", "prices": {"A": "1.5", "B": 2}},
 ]
 _TEXTS = [
     b'{"ts": 1, "ts": 2, "prices": {"A": 1, "A": 2}}',
@@ -44,7 +46,8 @@ def seeds(target: str) -> list[bytes]:
     if target == "codec":
         values = [json.dumps(message).encode() for message in _MESSAGES] + _TEXTS
         tokens = [bytes([2, 0, 12, 25, 8, 13, 20, 2]), bytes([3, 1, 25, 8, 26, 3])]
-        return [*found, *tokens, *(flag + value for value in values for flag in (b"\0", b"\1"))]
+        flags = [bytes([mapping << 2 | listed]) for mapping in range(6) for listed in (0, 1)]
+        return [*found, *tokens, *(flag + value for value in values for flag in flags)]
     return [*found, *_CONFIGS, *_sections(CHECKOUT / "config" / "streamer.yaml")]
 
 

@@ -9,14 +9,19 @@ import tempfile
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, decode, encode_forecast, format_time, parse_time
+from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, format_time, parse_time
+from streamer.codecs.json_text import JsonCodec
 from streamer.config import load
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.outcome import Forecast
 from streamer.core.tick import Tick
+from streamer.encoding import forecast_message
 from streamer.errors import ConfigError, DecodeError
+from streamer.mapping import RecordMapping
 from streamer.settings import Settings, keys
+from tests.messages import Record, decoded
 
 LIMITS = DecodeLimits(message_bytes=4096, symbols=5, symbol_length=10)
 TOKENS = (
@@ -36,6 +41,17 @@ TOKENS = (
 )
 """What JSON of a tick is made of: bytes put together by chance seldom parse, and nobody sees into the C scanner."""
 
+MAPPINGS = (
+    RecordMapping(),
+    RecordMapping(symbol=("A",), price=("B",), time_unit="s"),
+    RecordMapping(prices=(), key=("A",), time_unit="ns", text_numbers=True),
+    RecordMapping(prices=None, symbol=("A",), price=("prices", "B"), zone=ZoneInfo("Europe/Berlin")),
+    RecordMapping(time=("$timestamp",), prices=("prices", "0", "A"), price=("B",), text_numbers=True),
+    RecordMapping(time=("$header", "at"), prices=(), symbol=("A",), price=("B",)),
+)
+"""Each form of prices, each kind of time."""
+
+_HEADERS = (("at", b"2026-01-05T14:31:00Z"),)
 _DETAIL = 250  # characters that a dead letter's detail takes at most
 _ERROR = 2000  # characters of one line that an operator still reads
 
@@ -43,16 +59,18 @@ _ERROR = 2000  # characters of one line that an operator still reads
 def codec(data: bytes) -> None:
     """A tick within the limits, of which the engine makes an outcome, or DecodeError.
 
-    Of the first byte, 1: `feed.symbols` is set; 2: the bytes behind it are numbers of `TOKENS`.
+    Of the first byte, 1: `feed.symbols` is set; 2: the bytes behind it are numbers of `TOKENS`; the rest, the mapping.
     """
     flags, value = data[0] if data else 0, data[1:]
     if flags & 2:
         value = b"".join(TOKENS[each % len(TOKENS)] for each in value)
     try:
-        tick = decode(value, LIMITS, ("A", "B") if flags & 1 else ())
+        mapping = MAPPINGS[(flags >> 2) % len(MAPPINGS)]
+        stream, tick = decoded(Record(value, headers=_HEADERS), mapping, ("A", "B") if flags & 1 else (), limits=LIMITS)
     except DecodeError as error:
         _is_a_reason(error)
         return
+    assert stream is None or (stream.isprintable() and 0 < len(stream.encode()) <= 256), stream
     _is_within_limits(tick)
     _has_an_outcome(tick)
 
@@ -80,7 +98,7 @@ def _has_an_outcome(tick: Tick) -> None:
     for at in (tick.time, tick.time + 60_000):
         outcome = engine.process(Tick(at, tick.prices)).outcome
         if isinstance(outcome, Forecast) and outcome.target < END_OF_TIME:
-            encode_forecast(outcome, "stream", ("prices", 0, 1))
+            JsonCodec().encode(forecast_message(outcome, "stream", ("prices", 0, 1)))
 
 
 def config(data: bytes) -> None:

@@ -2,15 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from streamer.codec import DecodeLimits
+from streamer.codecs.json_text import JsonCodec
 from streamer.core.engine import EngineSettings
+from streamer.decoding import Decoder
 from streamer.errors import BrokerError
+from streamer.mapping import RecordMapping
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, PartitionSettings
 
@@ -118,6 +122,30 @@ def test_nor_does_one_that_is_saved_before_the_second_attempt() -> None:
     read_back(found, Log(records, iter(())))
     assert minutes(found, "a") == list(range(0, 60, 2))
     assert minutes(found, "b") == list(range(1, 60, 2))
+
+
+class Prepared(JsonCodec):
+    """Reads what it was prepared for alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[bytes] = set()
+
+    def prepare(self, values: Sequence[bytes]) -> None:
+        self._known |= set(values)
+
+    def decode(self, value: bytes) -> object:
+        return super().decode(value if value in self._known else b"")
+
+
+def test_the_codec_is_prepared_for_what_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(Prepared(), RecordMapping(), SETTINGS.limits)
+    records, saved = [record(offset, "a") for offset in range(30)], snapshots([record(each, "a") for each in range(30)])
+    monkeypatch.setattr("tests.service.test_read_back.SETTINGS", replace(SETTINGS, decoder=decoder))
+    found = partition()
+    found.streams["a"] = found.restored("a", saved["a"])
+    read_back(found, Log(records, iter(())))
+    assert minutes(found, "a") == list(range(30))
 
 
 @pytest.mark.parametrize("batch", [1, 3], ids=["while it is read", "with its last batch"])

@@ -96,3 +96,19 @@ def test_a_feed_that_is_silent_since_before_the_start_has_its_lag_shown() -> Non
     Telemetry(metrics).restored(partition(stream), 0.1)
     assert metrics.registry.get_sample_value("streamer_feed_lag_seconds", {"stream": "s"}) == 1_000.0 - 60.0
     assert metrics.registry.get_sample_value("streamer_window_fill_ratio", {"stream": "s"}) == 2 / 100
+
+
+@pytest.mark.parametrize("opening", [0.0, 60.0])
+def test_a_bar_that_is_stamped_at_its_open_is_no_older_than_its_close(opening: float) -> None:
+    """As the daemon shows it, and again when it has just been restored."""
+    metrics = Metrics(CollectorRegistry(), clock=lambda: 1_000.0)
+    telemetry, (stream, steps) = Telemetry(metrics, known_after=opening), fed([1.0, 1.0])
+    batch = Batch(2, steps=[(stream, step) for step in steps])
+
+    def lag() -> float | None:
+        return metrics.registry.get_sample_value("streamer_feed_lag_seconds", {"stream": "s"})
+
+    telemetry.committed(partition(stream), batch, [], 0.0, None)
+    assert lag() == 940.0 - opening
+    telemetry.restored(partition(stream), 0.1)
+    assert lag() == 940.0 - opening

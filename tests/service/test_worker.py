@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,13 +13,17 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata
 from structlog.testing import capture_logs
 
+from streamer.codecs.json_text import JsonCodec
+from streamer.codecs.registry import RegistryError
+from streamer.decoding import Decoder
 from streamer.errors import BrokerError
+from streamer.mapping import RecordMapping
 from streamer.service import worker as module
 from streamer.service.partition import Replay
 from streamer.service.restore import offset_to_commit
 from streamer.service.sink import Offset
 from streamer.service.worker import PartitionWorker
-from tests.service.test_read_back import TP, partition, record
+from tests.service.test_read_back import SETTINGS, STEP, TP, partition, record
 
 
 class Kafka:
@@ -115,6 +120,40 @@ async def test_a_broker_that_was_there_again_is_waited_for_as_briefly_as_at_firs
     with capture_logs() as logs:
         await kafka.worker.run()
     assert [each["in_seconds"] for each in logs if each["event"] == "partition begins anew"] == [0.0, 1e-6, 0.0]
+
+
+class Away:
+    """A codec whose registry is away when it is first asked."""
+
+    content_type = "application/json"
+
+    def __init__(self) -> None:
+        self.prepared: list[int] = []
+        self.decode = JsonCodec().decode
+        self.encode = JsonCodec().encode
+
+    def prepare(self, values: Sequence[bytes]) -> None:
+        self.prepared.append(len(values))
+        if len(self.prepared) == 1:
+            raise RegistryError("no schema registry answers")
+
+
+async def test_a_registry_that_is_away_is_waited_for_and_no_record_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", (0.0,))
+    codec = Away()
+    settings = replace(SETTINGS, decoder=Decoder(codec, RecordMapping(), SETTINGS.limits))
+    monkeypatch.setattr("tests.service.test_read_back.SETTINGS", settings)
+    records = [record(offset, "a") for offset in (5, 6)]
+    kafka = Kafka(records, records)
+    with capture_logs() as logs:
+        await kafka.worker.run()
+    assert codec.prepared == [2, 2]
+    assert [each["error"] for each in logs if each["event"] == "partition begins anew"] == [
+        "no schema registry answers"
+    ]
+    outcomes = [step.outcome for _, step in kafka.observer.committed.call_args.args[1].steps]
+    assert [outcome.as_of for outcome in outcomes] == [5 * STEP, 6 * STEP]
+    assert kafka.seeks == [5, 5]
 
 
 async def test_asked_to_stop_it_does_not_wait_for_its_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
