@@ -22,6 +22,7 @@ than three fencings. The logs of such a round are kept, the broker's too (kafka.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -132,7 +133,8 @@ async def one(cluster: Cluster, folder: Path, plan: rounds.Plan, trained: list[A
         shutil.rmtree(own)
     else:
         only_logs = shutil.ignore_patterns("*.index", "*.timeindex")  # sparse, and large in a copy
-        shutil.copytree(cluster.broker.directory, own / "kafka", ignore=only_logs)
+        with contextlib.suppress(shutil.Error):  # of what went meanwhile; all else is copied
+            shutil.copytree(cluster.broker.directory, own / "kafka", ignore=only_logs)
         line["kept"] = shutil.move(own, tempfile.mkdtemp(prefix="streamer-soak-kept-"))
     return line
 
