@@ -164,8 +164,7 @@ class ForecastEngine:
 
     def is_expected(self, time: int) -> bool:
         """Whether ticks are expected at `time`, ms: in open hours, or without a calendar where they came before."""
-        sessions = self.settings.sessions
-        return self.rhythm.is_awake(time) if sessions is None else sessions.is_open(time)
+        return self.rhythm.is_awake(time) if self.grid.sessions is None else self.grid.sessions.is_open(time)
 
     @property
     def adjusted(self) -> int:
@@ -261,14 +260,13 @@ class ForecastEngine:
         switched = self._switched_by(market)
         rhythm = self.rhythm.after(previous, row.time, self.settings.step)
         # ---------------------------------------------------------------------------------------------------
-        self.position = placement.position
+        self.position, self.rhythm = placement.position, rhythm
         self.ring.append(row.time, row.is_break, prices)
         self.history.append(row.time, row.is_break, prices)
         if scores is not None:
             self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
             self.drift = scores.drift
         self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
-        self.rhythm = rhythm
         training = self._ask_for_training(switched)
         return Step(
             forecast,

@@ -1,7 +1,7 @@
 """Open hours of a market: which steps of the grid are open, and where a session begins."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,11 @@ ALWAYS = np.array([[-(2**62), 2**62]], np.int64)
 """The spans of a time of which nothing is known: all of it counts as open, and then only gaps break a session."""
 
 _BLOCK = 366 * 86_400_000  # ms; no market is closed for longer, so that a block and the one before it have an answer
+_AHEAD = 31 * 86_400_000  # ms; the last step of a block may reach into the next one
 _KEPT = 64  # blocks
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Sessions:
@@ -24,6 +28,7 @@ class Sessions:
 
     def __init__(self, hours: Callable[[int, int], Spans]) -> None:
         self._hours = hours
+        self._asked: dict[int, Spans] = {}
         self._blocks: dict[tuple[int, int], tuple[Spans, Spans]] = {}
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -45,13 +50,22 @@ class Sessions:
 
     def _block(self, number: int, step: int) -> tuple[Spans, Spans]:
         """First and first closed step of the stretches that have begun by the end of a block, oldest first."""
-        found = self._blocks.get((number, step))
-        if found is None:
-            while len(self._blocks) >= _KEPT:
-                self._blocks.pop(next(iter(self._blocks)))
-            spans = self._hours((number - 1) * _BLOCK, (number + 1) * _BLOCK + step)
-            found = self._blocks[number, step] = _stretches(spans, step)
-        return found
+        return _remembered(self._blocks, (number, step), lambda: _stretches(self._spans(number), step))
+
+    def _spans(self, number: int) -> Spans:
+        start, end = (number - 1) * _BLOCK, (number + 1) * _BLOCK + _AHEAD
+        return _remembered(self._asked, number, lambda: self._hours(start, end))
+
+
+def _remembered(known: dict[_Key, _Value], key: _Key, find: Callable[[], _Value]) -> _Value:
+    """What is known under `key`, else what is found; of what is known, the oldest is forgotten."""
+    value = known.get(key)
+    if value is None:
+        value = find()
+        if len(known) >= _KEPT:
+            known.pop(next(iter(known)), None)  # another thread, that of the scrapes, may have done so just now
+        known[key] = value
+    return value
 
 
 def _stretches(spans: Spans, step: int) -> tuple[Spans, Spans]:

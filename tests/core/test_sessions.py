@@ -178,7 +178,7 @@ def test_hours_are_asked_for_once_and_shared() -> None:
         return ALWAYS
 
     sessions = Sessions(hours)
-    engines = [ForecastEngine(replace(SMALL, sessions=sessions)) for _ in range(3)]
+    engines = [ForecastEngine(replace(SMALL, sessions=sessions, step=step)) for step in (STEP, STEP, 2 * STEP)]
     for engine in (*engines, deepcopy(engines[0])):
         run(engine, walk(30))
 
