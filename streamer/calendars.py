@@ -1,6 +1,5 @@
 """Open hours in UTC: of an exchange, by the library exchange_calendars, or of a week in a time zone."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -11,8 +10,7 @@ import numpy as np
 import structlog
 
 from streamer.core.sessions import ALWAYS, Sessions, Spans
-from streamer.errors import ConfigError
-from streamer.settings.calendar import Calendar, ClosedHours, WeeklyHours
+from streamer.settings.calendar import Calendar, ClosedHours, WeeklyHours, library_calendar, one_line
 
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
@@ -30,10 +28,7 @@ Span = tuple[int, int]
 
 @lru_cache(maxsize=8)
 def sessions(calendar: Calendar) -> Sessions | None:
-    """The open hours that the settings name, None where there are none; one and the same for equal settings.
-
-    ConfigError where the library cannot work the calendar out for the present year.
-    """
+    """The open hours that the settings name, None where there are none; one and the same for equal settings."""
     closed = tuple(map(ClosedHours.parse, calendar.closed))
     if calendar.name is not None:
         return Sessions(_Exchange(calendar.name, closed).spans)
@@ -72,15 +67,8 @@ class _Exchange:
     """The sessions of a calendar of exchange_calendars, midday breaks closed too."""
 
     def __init__(self, name: str, closed: tuple[ClosedHours, ...]) -> None:
-        """ConfigError where the library cannot work out the present years."""
         self.name = name
-        try:
-            calendar = _library_calendar(name)
-        except ValueError as error:
-            raise ConfigError(
-                f"feed.calendar: exchange_calendars cannot work out {name} ({_line(error)}): give its timezone and "
-                "hours instead"
-            ) from error
+        calendar = library_calendar(name)
         self._closed = [_span(calendar.tz, each.day, each.begin, each.end) for each in closed]
         self._first = calendar.bound_min()  # of what its holidays are known for
         self._last = calendar.bound_max()
@@ -98,7 +86,7 @@ class _Exchange:
                 calendar=self.name,
                 first=first.isoformat(),
                 last=last.isoformat(),
-                reason=_line(error),
+                reason=one_line(error),
             )
             return ALWAYS
 
@@ -111,15 +99,7 @@ class _Exchange:
         if self._last is not None:
             spans.append((_utc(UTC, self._last.date() + _DAY, 0)[0], int(ALWAYS[0, 1])))
             last = min(last, self._last.date())
-        return [*spans, *_parts(_library_calendar(self.name, first, last))] if first < last else spans
-
-
-def _library_calendar(name: str, first: date | None = None, last: date | None = None) -> "ExchangeCalendar":
-    from exchange_calendars import get_calendar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what pandas will drop; the versions of both are ours to choose
-        return get_calendar(name, start=first, end=last)
+        return [*spans, *_parts(library_calendar(self.name, first, last))] if first < last else spans
 
 
 def _parts(calendar: "ExchangeCalendar") -> list[Span]:
@@ -138,10 +118,6 @@ def _parts(calendar: "ExchangeCalendar") -> list[Span]:
 
 def _array(spans: Iterable[Span]) -> Spans:
     return np.array(list(spans), np.int64).reshape(-1, 2)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _span(zone: tzinfo, day: date, begin: int, end: int) -> Span:

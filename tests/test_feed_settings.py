@@ -58,7 +58,7 @@ def test_inputs_are_the_complement_of_targets_also_of_symbols_that_come_later() 
         ({"targets": ["SPY"], "inputs": ["SPY"]}, "feed.inputs: found 'SPY', expected no symbol that feed.targets"),
         ({"symbols": ["A"], "inputs": ["A"]}, "feed.inputs: found all of feed.symbols, expected that one is left"),
         ({"calendar": "XNYZ"}, "feed.calendar.name: found 'XNYZ', expected a calendar of exchange_calendars, such as"),
-        ({"calendar": "nyse"}, "did you mean NYSE?"),
+        ({"calendar": "nyse"}, "did you mean NYSE"),
         ({"calendar": 7}, "feed.calendar: found 7, expected a section"),
         ({"calendar": {"zone": "UTC"}}, "unknown key 'feed.calendar.zone'"),
         (
@@ -100,6 +100,19 @@ def test_what_is_no_hours_is_refused(hours: str) -> None:
 def test_what_is_no_day_is_refused(day: str) -> None:
     found = problem(calendar={"name": "XNYS", "closed": [day]})
     assert f"feed.calendar.closed[0]: found {day!r}, expected a day such as 2026-12-25" in found
+
+
+def test_a_calendar_that_the_library_cannot_work_out_is_one_line_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("dates [\n1]\nare not sessions")
+
+    monkeypatch.setattr("streamer.settings.calendar.library_calendar", broken)
+    assert problem(calendar="XMAD").endswith(
+        "feed.calendar.name: found 'XMAD', expected a calendar that exchange_calendars can work out "
+        "(dates [ 1] are not sessions): give timezone and hours instead"
+    )
 
 
 def test_a_name_alone_is_a_calendar_in_the_file_and_in_the_environment(tmp_path: Path) -> None:

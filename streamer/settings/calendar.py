@@ -2,14 +2,18 @@
 
 import difflib
 import re
+import warnings
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
 
 from streamer.settings.types import Section, conflict, expected
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES = 24 * 60
@@ -98,16 +102,36 @@ def _zone(name: str) -> str:
     return name
 
 
-def _calendar(name: str) -> str:
+def library_calendar(name: str, first: date | None = None, last: date | None = None) -> "ExchangeCalendar":
+    """A calendar of exchange_calendars, by default of twenty years; ValueError where the library cannot work it out."""
     # With pandas behind it, the library takes half a second and 60 MB: only where it is asked for.
+    from exchange_calendars import get_calendar
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what pandas will drop; the versions of both are ours to choose
+        return get_calendar(name, start=first, end=last)
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of what an error says."""
+    return " ".join(str(error).split())[:100]
+
+
+def _calendar(name: str) -> str:
     from exchange_calendars import get_calendar_names
 
     known = get_calendar_names()
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name.upper(), known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "or weekly hours as timezone and hours"
-    raise expected(f"a calendar of exchange_calendars, such as XNYS: {remedy}")
+    if name not in known:
+        near = difflib.get_close_matches(name.upper(), known, n=3)
+        remedy = f"did you mean {', '.join(near)}?" if near else "or weekly hours as timezone and hours"
+        raise expected(f"a calendar of exchange_calendars, such as XNYS: {remedy}")
+    try:
+        library_calendar(name)
+    except ValueError as error:
+        raise expected(
+            f"a calendar that exchange_calendars can work out ({one_line(error)}): give timezone and hours instead"
+        ) from None
+    return name
 
 
 class Calendar(Section):
