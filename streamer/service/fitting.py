@@ -18,7 +18,11 @@ from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
+<<<<<<< HEAD
 from streamer.settings import Input, Output, Registry, Security, Settings
+=======
+from streamer.settings import Calendar, Security, Settings
+>>>>>>> e56b734 (Trainings need no calendar: their history says where sessions begin)
 
 FOLDER = "streamer-train-"
 """Prefix of the folders that trainings work in."""
@@ -31,6 +35,7 @@ def configuration(settings: Settings) -> str:
     """The effective settings for the child, as YAML without secrets, nor where they are: it meets no broker.
 
     It signs nothing either: the champion that it is given has been checked, and its model is signed when it is stored.
+    Nor does it need a calendar, which may take a second to load: its history says where sessions begin.
     """
     public = {
         "kafka": settings.kafka.model_copy(update={"security": Security()}),
@@ -38,6 +43,7 @@ def configuration(settings: Settings) -> str:
         "output": Output(),
         "registry": Registry(),
         "models": settings.models.model_copy(update={"hmac_key": None, "hmac_key_file": None}),
+        "feed": settings.feed.model_copy(update={"calendar": Calendar()}),
         "http": settings.http.model_copy(update={"token": None, "token_file": None}),
     }
     return settings.model_copy(update=public).effective()

@@ -1,13 +1,15 @@
-"""What the end of a training process means."""
+"""What a training process is given, and what its end means."""
 
 import sys
 
 import pytest
 
+from streamer.config import load
 from streamer.errors import TrainingError
 from streamer.model.store import ModelStore
 from streamer.service import fitting
 from streamer.service.trainer import Trainer, TrainerSettings
+from streamer.settings import Calendar, yaml_text
 
 
 @pytest.mark.parametrize("said", ["MemoryError", "terminate called after 'std::bad_alloc'"])
@@ -36,3 +38,12 @@ async def test_a_training_that_says_nothing_and_does_not_end_is_killed() -> None
     trainer = Trainer(TrainerSettings("", 0.2, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
     with pytest.raises(TrainingError, match=r"retrain\.time_limit, 0\.2 s"):
         await trainer._child([sys.executable, "-c", "import time; time.sleep(3600)"])
+
+
+def test_the_child_is_given_all_settings_of_the_feed_but_the_calendar() -> None:
+    feed = {"feed.calendar": "XNYS", "feed.inputs": ["VOL"], "feed.change": {"VOL": "difference"}}
+    settings = load(None, {}, {"kafka.bootstrap_servers": "a:1", **feed})
+    child = yaml_text.read(fitting.configuration(settings)).data
+    assert isinstance(child, dict)
+    assert child["feed"] | {"calendar": None} == yaml_text.read(settings.effective()).data["feed"] | {"calendar": None}
+    assert Calendar.model_validate(child["feed"]["calendar"]) == Calendar()
