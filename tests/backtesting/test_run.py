@@ -54,6 +54,11 @@ class TestWhenAModelServes:
         assert result.predicted.iloc[0].isna().all(), "the tick before is missing"
         assert result.predicted.iloc[2].notna().all()
 
+    def test_a_row_is_a_whole_vector_though_the_feed_sends_parts(self) -> None:
+        table = walk(60)
+        expected = bits(Result(run(table, options=ONCE)))
+        assert bits(Result(run(table, options=ONCE, engine=replace(SMALL, assemble="last")))) == expected
+
     def test_the_champion_is_handed_to_the_next_training_unless_rejected(self) -> None:
         learner = Learner(True, False, True)
         result = Result(run(walk(110), learner, options=Options(train_fraction=0.5, retrain_every=20)))

@@ -16,6 +16,8 @@ from tests.e2e.harness import Samples, Service
 from tests.e2e.script import MAX_GAP, MESSAGE_BYTES, Expected, Script, iso, scripts, send
 from tests.support import kcat
 
+DROPPED = ("duplicate", "late", "merged")
+
 
 @pytest.mark.parametrize(("delivery", "messages"), [("exactly_once", 400), ("at_least_once", 80)])
 async def test_every_message_has_exactly_the_outcome_that_it_must_have(
@@ -47,7 +49,7 @@ async def test_every_message_has_exactly_the_outcome_that_it_must_have(
 def each_has_its_outcome(published: Published, expected: dict[Offset, Expected], prices: str) -> None:
     """A forecast or a dead letter for each offset that needs one, none for the dropped, no other records."""
     found = published.by_offset()
-    dropped = {offset for offset, each in expected.items() if each.outcome in ("duplicate", "late")}
+    dropped = {offset for offset, each in expected.items() if each.outcome in DROPPED}
     assert set(found) == set(expected) - dropped
     for offset, records in found.items():
         (record,) = records
@@ -112,8 +114,8 @@ def forecasts_are_in_order(published: Published) -> None:
 def the_counters_agree(scrape: Samples, made: list[Script]) -> None:
     """Each metric of the input is what was put into it."""
     outcomes = Counter(each.outcome for script in made for each in script.made)
-    dead = {reason: n for reason, n in outcomes.items() if reason not in ("forecast", "duplicate", "late")}
-    ticks = {s: scrape.total("streamer_ticks_total", status=s) for s in ("forecast", "duplicate", "late")}
+    dead = {reason: n for reason, n in outcomes.items() if reason not in ("forecast", *DROPPED)}
+    ticks = {s: scrape.total("streamer_ticks_total", status=s) for s in ("forecast", *DROPPED)}
     assert ticks == {status: outcomes[status] for status in ticks}
     assert scrape.total("streamer_ticks_total", status="dead_letter") == sum(dead.values())
     assert {r: scrape.total("streamer_dead_letters_total", reason=r) for r in dead} == dead
@@ -129,7 +131,7 @@ def the_counters_agree(scrape: Samples, made: list[Script]) -> None:
             )
         }
         assert counted == {name: script.counts[name] for name in counted}
-        for status in ("duplicate", "late"):
+        for status in DROPPED:
             assert scrape.total("streamer_ticks_total", stream=script.name, status=status) == own[status]
 
 
