@@ -5,17 +5,14 @@ first tick of a later one; sooner, if that is set, with the tick that completes 
 record's timestamp.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import numpy as np
-
 from streamer.core.adjustment import INVALID, Adjustment
 from streamer.core.engine import EngineSettings, ForecastEngine
 from streamer.core.grid import Grid, Placement, Position, Verdict
-from streamer.core.levels import Levels
+from streamer.core.levels import is_price
 from streamer.core.outcome import AHEAD, Dropped, Rejected, Step, no_price, too_many_symbols
 from streamer.core.tick import Tick
 
@@ -117,9 +114,8 @@ def usable(engine: ForecastEngine, tick: Tick) -> dict[str, float]:
     prices = engine.by_name(tick.prices)
     if engine.settings.symbols:
         prices = {symbol: price for symbol, price in prices.items() if symbol in engine.index}
-    levels = Levels.reading(engine.settings.changes(prices))
-    readable = levels.usable(np.array([*prices.values()], np.float64)).tolist()
-    return {symbol: price for symbol, price in zip(prices, readable, strict=True) if not math.isnan(price)}
+    changes = engine.settings.changes(prices)
+    return {s: p for (s, p), change in zip(prices.items(), changes, strict=True) if is_price(p, change)}
 
 
 class Assembly:

@@ -119,6 +119,11 @@ class Levels:
         return np.where(foreign, known, change)
 
 
+def is_price(price: float, change: Change) -> bool:
+    """What `Levels.reading(...).usable` says of one: a vector of one costs ten times as much there."""
+    return abs(price) <= _LARGEST and (price > 0.0 or change is not Change.LOG_RETURN)
+
+
 def bounded(values: Floats, bound: float) -> Floats:
     """`values` within `bound` of zero (`np.clip` takes three times as long on a short vector)."""
     return np.minimum(np.maximum(values, -bound), bound)

@@ -18,11 +18,7 @@ from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
-<<<<<<< HEAD
-from streamer.settings import Input, Output, Registry, Security, Settings
-=======
-from streamer.settings import Calendar, Security, Settings
->>>>>>> e56b734 (Trainings need no calendar: their history says where sessions begin)
+from streamer.settings import Calendar, Input, Output, Registry, Security, Settings
 
 FOLDER = "streamer-train-"
 """Prefix of the folders that trainings work in."""

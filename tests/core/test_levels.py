@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamer.core.levels import Change, Levels
+from streamer.core.levels import Change, Levels, is_price
 from tests.core.helpers import MODERATE
 
 AUTO, LOG, DIFFERENCE = Change.AUTO, Change.LOG_RETURN, Change.DIFFERENCE
@@ -32,6 +32,12 @@ def test_what_is_no_price_is_blank(levels: Levels, expected: list[float | None])
     prices = levels.usable(np.array([[1.5], [0.0], [-2.0], [NAN], [math.inf], [-math.inf]]))
 
     assert [None if math.isnan(price) else price for price in prices[:, 0]] == expected
+
+
+@MODERATE
+@given(price=st.floats() | st.sampled_from([0.0, -0.0, 1e100, -1e100]), change=st.sampled_from(Change))
+def test_of_one_price_the_short_way_says_the_same(price: float, change: Change) -> None:
+    assert is_price(price, change) == bool(np.isfinite(Levels.reading([change]).usable(np.array([price])))[0])
 
 
 @MODERATE
