@@ -169,6 +169,21 @@ def test_steps_that_close_when_complete_give_the_forecasts_of_the_vectors_and_at
         assert bits(second.outcome) == bits(expected)
 
 
+def test_swaps_while_a_step_is_open_are_repeated_by_their_schedule() -> None:
+    ticks = [Tick(tick.time, {symbol: price}) for tick in walk(40) for symbol, price in tick.prices.items()]
+    live, models, expected = assembly(), [], []
+    for number, tick in enumerate(ticks):
+        expected.append(bits(live.process(tick).outcome))
+        if number in (24, 37, 60):
+            models.append(fake(live.engine, f"m{number}"))
+            put_into_service(live.engine, models[-1])
+
+    again = Assembly(ForecastEngine(LAST, live.engine.swaps, shelf(*models).load))
+
+    assert [bits(again.process(tick).outcome) for tick in ticks] == expected
+    assert again.engine.swaps == live.engine.swaps
+
+
 @FEW
 @given(data=st.data())
 def test_columns_do_not_depend_on_the_order_in_which_new_symbols_of_a_step_come(data: st.DataObject) -> None:
