@@ -97,7 +97,8 @@ class Oracle:
             variance, weight = volatility.update(variance, weight, self.moved[t], self.seen[t].astype(float))
             self.sigma[t] = volatility.sigma(variance)
         self.scaled = clipped(self.moved / self.sigma)
-        self.paths = self.moved.cumsum(axis=0)
+        # A jump counts as one of 20 standard deviations.
+        self.paths = np.clip(self.moved, -20.0 * self.sigma, 20.0 * self.sigma).cumsum(axis=0)
 
     def features(self) -> dict[str, Floats]:
         """By name, `(T, n)` each."""
