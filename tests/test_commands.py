@@ -13,7 +13,7 @@ from streamer.codec import shown
 from streamer.config import load
 from tests.support import CHECKOUT
 
-COMMANDS = ("run", "check-config", "demo", "backtest", "data", "feed", "tail", "dlq", "train", "models")
+COMMANDS = ("run", "check-config", "demo", "backtest", "data", "feed", "tail", "dlq", "train", "models", "adjust")
 EXAMPLE = CHECKOUT / "config" / "streamer.yaml"
 
 

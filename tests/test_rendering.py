@@ -159,3 +159,8 @@ def test_a_dead_letter_shows_its_reason_and_where_it_came_from() -> None:
         "bytes": 5,
         "value": "{oops",
     }
+
+
+def test_a_control_message_among_the_prices_shows_what_it_asks_for() -> None:
+    record = Record(b'{"symbol": "A", "ratio": 0.25}', headers=(("streamer-control", b"adjust"),))
+    assert as_text("prices", record, None) == 't-1-7  control: adjust {"symbol": "A", "ratio": 0.25}'

@@ -108,6 +108,18 @@ def test_another_control_than_those_known_is_refused() -> None:
     assert caught.value.detail == "streamer-control: found 'restart', known is 'adjust'"
 
 
+@given(st.one_of(st.none(), st.binary(), st.text().map(str.encode)), st.one_of(st.just(b"adjust"), st.binary()))
+def test_whatever_the_bytes_are_it_is_an_adjustment_or_a_dead_letter_in_one_line(
+    value: bytes | None, what: bytes
+) -> None:
+    refused = None
+    try:
+        assert control.decode(what, value, 3, LIMITS).number == 3
+    except DecodeError as error:
+        refused = error
+    assert refused is None or (refused.reason == "invalid_control" and refused.detail.isprintable())
+
+
 # --- what becomes of it -----------------------------------------------------------------------------------------------
 
 
