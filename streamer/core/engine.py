@@ -173,7 +173,7 @@ class ForecastEngine:
 
     def process(self, tick: Tick) -> Step:
         """Take in one tick, a whole vector, and say what became of it."""
-        left = self._let_go()
+        left = self._let_go(tick.prices)
         step = self._process(tick)
         return replace(step, left=left) if left else step
 
@@ -194,7 +194,7 @@ class ForecastEngine:
 
     def take(self, placement: Placement, vector: Mapping[str, float]) -> Step:
         """Take in the prices, `usable` ones, of an accepted step; new symbols in the order they stand in."""
-        left = self._let_go()
+        left = self._let_go(vector)
         prices, new = self._read(Tick(placement.time, vector))
         spacing = self._spacing.observe(placement.time)
         step = self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
@@ -391,10 +391,11 @@ class ForecastEngine:
         self.index = {symbol: column for column, symbol in enumerate(symbols)}
         self._is_target = np.array([self.settings.is_target(symbol) for symbol in symbols], np.bool_)
 
-    def _let_go(self) -> tuple[str, ...]:
-        """Drop the columns of symbols that have vanished, unless they are configured; returns those symbols.
+    def _let_go(self, named: Mapping[str, float]) -> tuple[str, ...]:
+        """Drop the columns of symbols that have vanished; returns those symbols.
 
-        That is a matter of the ticks alone, the same in a replay. The history has no price of them any more.
+        Not of those that are configured, or named in the tick, though blank. It is a matter of the ticks alone, the
+        same in a replay, and the history has no price of them any more.
         """
         if self.settings.symbols:
             return ()
@@ -402,10 +403,11 @@ class ForecastEngine:
         if not np.count_nonzero(gone):
             return ()
         gone &= self.market.age > self.settings.max_stale
-        left = tuple([self.symbols[column] for column in np.flatnonzero(gone)])
+        left = [column for column in np.flatnonzero(gone).tolist() if self.symbols[column] not in named]
+        symbols = tuple([self.symbols[column] for column in left])
         if left:
-            self.narrow(np.flatnonzero(~gone))
-        return left
+            self.narrow(np.delete(np.arange(len(gone)), left))
+        return symbols
 
     def narrow(self, columns: npt.NDArray[np.intp]) -> None:
         """Keep the symbols `columns` alone, in that order; one that comes back joins anew."""

@@ -1,7 +1,7 @@
 """A symbol that is split or renamed: as if it had always been so; and symbols that have vanished leave."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -450,6 +450,14 @@ def test_ticks_count_and_not_steps_that_had_none() -> None:
     assert np.isfinite(engine.history.prices[:, 0]).any() or len(engine.symbols) == 2
 
 
+def test_a_symbol_that_the_feed_still_names_stays_though_it_is_blank() -> None:
+    engine = ForecastEngine(ROLLING)
+    blank = [replace(tick, prices={**tick.prices, "A": math.nan}) for tick in walk(40, ("B",), start=START + 10 * STEP)]
+    assert not any(step.left for step in run(engine, [*walk(10), *blank]))
+    assert engine.symbols == ("A", "B")
+    assert engine.process(Tick(START + 50 * STEP, {"B": 1.0})).left == ("A",)
+
+
 def test_a_symbol_of_the_configuration_stays() -> None:
     engine = ForecastEngine(replace(ROLLING, symbols=("A", "B")))
     run(engine, [*walk(10), *walk(40, ("B",), start=START + 10 * STEP)])
@@ -492,7 +500,7 @@ def test_that_one_leaves_changes_no_forecast_of_the_others(ticks: list[Tick], ch
 class Keeping(ForecastEngine):
     """Lets no symbol go."""
 
-    def _let_go(self) -> tuple[str, ...]:
+    def _let_go(self, named: Mapping[str, float]) -> tuple[str, ...]:
         return ()
 
 
