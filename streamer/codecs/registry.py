@@ -148,6 +148,7 @@ def _said(error: urllib.error.HTTPError) -> str:
             text = str(json.loads(error.read(LARGEST_ANSWER))["message"])
         except (ValueError, KeyError, TypeError, OSError, HTTPException, RecursionError):
             text = str(error.reason)
+    text = "".join(each if each.isprintable() else " " for each in text)
     return f"{error.code} {' '.join(text.split())[:_SHOWN]}"
 
 
