@@ -3,11 +3,13 @@
 import json
 import math
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from streamer import decoding
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason
 from streamer.codecs.csv_line import CsvCodec
 from streamer.config import load
@@ -15,7 +17,7 @@ from streamer.errors import DecodeError
 from streamer.mapping import RecordMapping
 from streamer.settings import yaml_text
 from tests.messages import Record, decoded
-from tests.support import CHECKOUT
+from tests.support import CHECKOUT, shared_data
 
 TIME = 1_767_623_460_000  # 2026-01-05T14:31:00Z
 TEXT = "2026-01-05T14:31:00Z"
@@ -127,6 +129,31 @@ def test_the_readmes_bars_are_read_by_its_lines() -> None:
     settings = load(None, {}, {"kafka.bootstrap_servers": "a:1", **yaml_text.read(lines).data})
     _, tick = decoded(Record(bars.encode()), settings.input.mapping)
     assert (tick.time, tick.prices) == (TIME, {"AAPL": 190.1})
+
+
+def test_the_raw_ticks_of_an_exchange_are_read_as_they_are_by_a_few_lines() -> None:
+    header, *lines = shared_data("nasty/nse_mcx_futures_ticks_2025-11-17_raw.csv").read_text().splitlines()
+    settings = load(
+        None,
+        {},
+        {
+            "kafka.bootstrap_servers": "a:1",
+            "input.codec": "csv",
+            "input.options": {"columns": header.split(",")},
+            "input.fields": {"time": "exchange_timestamp", "prices": None, "symbol": "Symbol", "price": "last_price"},
+            "input.timezone": "Asia/Kolkata",
+        },
+    )
+    decoder = decoding.decoder(settings)
+    cut = lines.pop(182)  # "5", what is left of one
+    with pytest.raises(DecodeError, match="length_mismatch: 1 cells for 29 columns"):
+        decoder.decode(Record(cut.encode()))
+    for line in lines:
+        stream, tick = decoder.decode(Record(line.encode()))
+        symbol, local, price, *_ = line.split(",")
+        moment = datetime.fromisoformat(f"{local}+05:30")
+        assert (stream, tick.time) == (None, (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1))
+        assert tick.prices == {symbol: float(price)}
 
 
 class TestParts:
