@@ -61,10 +61,14 @@ def vectors() -> list[Prices]:
 
 @dataclass(frozen=True)
 class Shape:
-    """A feed. messages: those of one vector, of the minute `at`. settings: sections of the configuration."""
+    """A feed. messages: those of one vector, of the minute `at`. settings: sections of the configuration.
+
+    is_open: its last step stays open until there is a message of the next.
+    """
 
     messages: Callable[[int, Prices], list[Message]]
     settings: dict[str, Any] = field(default_factory=dict)
+    is_open: bool = False
 
 
 def one(value: Any, **fields: Any) -> list[Message]:
@@ -119,6 +123,19 @@ SHAPES = {
             }
         },
     ),
+    "symbols": Shape(
+        lambda at, prices: [
+            message
+            for symbol, price in prices.items()
+            if price is not None
+            for message in one({"at": iso(at), "px": price}, key=symbol.encode())
+        ],
+        {
+            "input": {"fields": {"time": "at", "prices": None, "symbol": "$key", "price": "px"}, "assemble": "last"},
+            "feed": {"symbols": SYMBOLS},
+        },
+        is_open=True,
+    ),
     "csv": Shape(
         lambda at, prices: one(line([iso(at).removesuffix("Z"), *("" if p is None else p for p in prices.values())])),
         {
@@ -145,8 +162,7 @@ SHAPES = {
         {"input": {"codec": "pairs", "fields": {"time": "t", "prices": "."}}},
     ),
 }
-"""By name. One message a symbol would be a line more: `SYMBOL_BY_SYMBOL`, with `input.assemble: last`."""
-
+"""By name."""
 
 MEDIA = {"csv": b"text/csv", "avro": b"application/avro"}
 
@@ -175,13 +191,14 @@ def register(url: str, subject: str) -> int:
         return int(json.load(answer)["id"])
 
 
-async def forecasts_of(shape: Shape, bootstrap: str, topics: Topics, folder: Path, **sections: Any) -> Service:
-    """Run the daemon on the feed until all of it is answered, and stop it."""
+async def fed(shape: Shape, bootstrap: str, topics: Topics, folder: Path, **sections: Any) -> tuple[Service, int]:
+    """A daemon that is to be started, and how many messages wait for it."""
     prices = await topics.create("prices")
     service = Service(bootstrap, folder, prices, retrain={"every": 0}, **shape.settings | sections)
     messages = [each for at, vector in enumerate(vectors()) for each in shape.messages(at, vector)]
+    messages += shape.messages(ROWS, dict.fromkeys(SYMBOLS[:1], 1.0)) if shape.is_open else []
     await Feed(bootstrap, prices).send(messages)
-    return service
+    return service, len(messages)
 
 
 async def told(service: Service, messages: int) -> list[Any]:
@@ -256,9 +273,9 @@ async def test_each_shape_of_a_feed_gives_the_same_forecasts(
             head = b"\0" + register(url, "bars-value").to_bytes(4, "big")
             shape = Shape(lambda at, prices: one(head + (avro(at, prices)[0].value or b"")), shape.settings)
             read = of_avro(url)
-        service = await forecasts_of(shape, bootstrap, topics, tmp_path, **sections)
+        service, messages = await fed(shape, bootstrap, topics, tmp_path, **sections)
         service.environment["PYTHONPATH"] = f"{installed}:{CHECKOUT}"
-        records = await told(service, ROWS)
+        records = await told(service, messages)
         found = [read(record) for record in records]
 
     assert [each[0] for each in found] == [iso(at) for at in range(ROWS)]
