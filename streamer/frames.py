@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from streamer.core.buffer import TickBuffer
-from streamer.core.engine import EngineSettings
 from streamer.core.grid import Floats, Position, Verdict
 from streamer.core.levels import Levels
+from streamer.core.settings import EngineSettings
 from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 

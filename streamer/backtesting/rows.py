@@ -8,9 +8,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from streamer.codec import format_time
-from streamer.core.engine import EngineSettings
 from streamer.core.grid import Floats
 from streamer.core.levels import Change, Levels
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.errors import UsageError
 from streamer.frames import found_step, milliseconds

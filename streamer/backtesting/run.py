@@ -11,9 +11,10 @@ import numpy as np
 
 from streamer.backtesting.rows import Rows, readable
 from streamer.backtesting.trail import Promise, Service, Trail, Training
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Dropped, Forecast, Rejected, Step, Swap
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.errors import TrainingError, UsageError
 from streamer.model.artifact import Artifact

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from streamer.core.adjustment import INVALID, Adjustment
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Grid, Placement, Position, Verdict
 from streamer.core.levels import is_price
 from streamer.core.outcome import AHEAD, Dropped, Rejected, Step, no_price, too_many_symbols
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from streamer.core.adjustment import Adjustment, adjusted
 from streamer.core.assembly import Assembly, usable
 from streamer.core.calibration import Calibration
 from streamer.core.drift import Drift
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Placement, Position, Verdict
 from streamer.core.levels import Levels
@@ -20,6 +20,7 @@ from streamer.core.outcome import Pending, Swap
 from streamer.core.policy import Reason
 from streamer.core.rhythm import Rhythm
 from streamer.core.serving import Serving
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.errors import ArtifactError, SnapshotError
 

@@ -1,9 +1,8 @@
 """The engine of one stream: ticks in, forecasts and measurements out. Pure, synchronous, without I/O or clock."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from streamer.core.calibration import Calibration
 from streamer.core.catchup import STATELESS, CatchUp
 from streamer.core.drift import Drift
 from streamer.core.forecaster import FORECASTERS, MODELLED, PERSISTENCE, SERVED, Forecaster
-from streamer.core.grid import Floats, Grid, Placement, Position, Row, Verdict
+from streamer.core.grid import Floats, Placement, Position, Row, Verdict
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
 from streamer.core.outcome import (
@@ -33,71 +32,13 @@ from streamer.core.policy import Reason, RetrainPolicy
 from streamer.core.rhythm import Rhythm
 from streamer.core.scoring import Scoreboard
 from streamer.core.serving import Serving
-from streamer.core.sessions import Sessions
+from streamer.core.settings import EngineSettings
 from streamer.core.spacing import SpacingWatch
 from streamer.core.tick import Tick
 
 _SWAPS_KEPT = 32  # in the snapshot, until the store has recorded them
 _REVERTED_KEPT = 64  # in the snapshot: trained again on the same ticks to the same weights, one would be promoted anew
 _LOSSES = np.array([FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)])
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What shapes an engine. Times in ms, `max_gap` and `max_stale` in steps, the rest counted in ticks.
-
-    symbols: those read, in this order; empty: every symbol that comes. targets: those forecast; empty: all. inputs:
-    those never forecast. change, change_of: see `changes`. drift: threshold of `core.drift`, 0: off. sessions: open
-    hours of the market; None: it never closes. assemble, close, close_after (ms): of `core.assembly`, which stands
-    before the engine.
-    """
-
-    step: int = 60_000
-    symbols: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    change: Change = Change.AUTO
-    change_of: Mapping[str, Change] = field(default_factory=dict)
-    window: int = 100
-    max_gap: int = 60
-    max_stale: int = 1_500
-    late_reset: int = 10
-    max_ahead: int = 3_600_000
-    max_symbols: int = 2_048
-    scoring_window: int = 1_440
-    coverage: float = 0.9
-    first: int = 500
-    every: int = 1_440
-    history: int = 20_000
-    drift: float = 50.0
-    cooldown: int = 500
-    sessions: Sessions | None = None
-    assemble: Literal["vector", "last"] = "vector"
-    close: Literal["later", "complete"] = "later"
-    close_after: int | None = None
-
-    @property
-    def grid(self) -> Grid:
-        """What places ticks in time."""
-        return Grid(self.step, self.max_gap, self.late_reset, self.max_ahead, self.sessions)
-
-    def changes(self, symbols: Iterable[str]) -> list[Change]:
-        """What the change of each of `symbols` is to be: its own in `change_of`, else `change`."""
-        return [self.change_of.get(symbol, self.change) for symbol in symbols]
-
-    def is_target(self, symbol: str) -> bool:
-        """Whether `symbol` is forecast."""
-        return (not self.targets or symbol in self.targets) and symbol not in self.inputs
-
-    def renamed(self, symbol: str, name: str) -> "EngineSettings":
-        """The same where `symbol` is called `name`; as they are where they know that name already."""
-
-        def after(names: tuple[str, ...]) -> tuple[str, ...]:
-            return names if name in names else tuple([name if each == symbol else each for each in names])
-
-        own = {name if each == symbol and name not in self.change_of else each: c for each, c in self.change_of.items()}
-        symbols, targets, inputs = map(after, (self.symbols, self.targets, self.inputs))
-        return replace(self, symbols=symbols, targets=targets, inputs=inputs, change_of=own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

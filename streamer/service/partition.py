@@ -14,9 +14,10 @@ from streamer.codecs.json_text import JsonCodec
 from streamer.core import checkpoint
 from streamer.core.adjustment import INVALID, Adjustment
 from streamer.core.assembly import Assembly
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast, Rejected, Step, Swap
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.decoding import Decoder
 from streamer.errors import BrokerError, ConfigError, DecodeError, StreamerError

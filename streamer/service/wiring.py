@@ -1,8 +1,8 @@
 """Settings as the parts of the daemon take them."""
 
 from streamer import calendars, decoding
-from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
+from streamer.core.settings import EngineSettings
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
 from streamer.model.store import ModelStore
 from streamer.service.partition import PartitionSettings

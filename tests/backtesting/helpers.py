@@ -10,9 +10,9 @@ from streamer.backtesting.rows import Rows, check
 from streamer.backtesting.run import Backtest, Learning, Reporter, Schedule
 from streamer.config import load
 from streamer.core.buffer import TickBuffer
-from streamer.core.engine import EngineSettings
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats
+from streamer.core.settings import EngineSettings
 from streamer.frames import price_table
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet

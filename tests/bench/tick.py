@@ -14,10 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamer.core.catchup import RING
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.features import Features
 from streamer.core.grid import Row
 from streamer.core.levels import Change
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.manifest import Manifest, TrainingSpan

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from streamer.core.engine import EngineSettings
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.oracle import Expected, Oracle
 

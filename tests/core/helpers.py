@@ -9,10 +9,11 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import Forecaster
 from streamer.core.levels import Change
 from streamer.core.outcome import Forecast, Step, Swap
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 
 STEP = 1_000

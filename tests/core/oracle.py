@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamer.core.engine import EngineSettings
 from streamer.core.levels import Change
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from streamer.core import checkpoint
 from streamer.core.adjustment import KEPT, Adjusted, Adjustment, adjusted, brought_up
 from streamer.core.catchup import RING, TRAINED
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.levels import Change
 from streamer.core.outcome import Dropped, Forecast, Rejected, Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import fake, shelf
 from tests.core.helpers import (

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from streamer.core import checkpoint
 from streamer.core.assembly import Assembly
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Position
 from streamer.core.levels import Change
 from streamer.core.outcome import Dropped, Forecast, Outcome, Rejected, Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.assembly_oracle import AssemblyOracle
 from tests.core.fakes import FailingForecaster, FakeForecaster, fake, shelf

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamer.core import checkpoint, snapshot
 from streamer.core.assembly import Assembly
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.errors import SnapshotError
 from tests.core.fakes import FakeForecaster, shelf

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.levels import Change, Levels
 from streamer.core.outcome import Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import FailingForecaster, FakeForecaster, fake, shelf
 from tests.core.helpers import FEW, SMALL, STEP, bits, forecast_of, lasting, put_into_service, run, tick_sequences, walk

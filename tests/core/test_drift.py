@@ -10,12 +10,13 @@ import pytest
 
 from streamer.core import checkpoint
 from streamer.core.drift import CAP, Drift
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.features import State
 from streamer.core.forecaster import MODELLED
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change, Levels
 from streamer.core.outcome import Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import FakeForecaster, shelf
 from tests.core.helpers import SMALL, START, STEP, put_into_service, run, walk

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM, PERSISTENCE, SERVED
 from streamer.core.levels import Change
 from streamer.core.outcome import Dropped, Forecast, Outcome, Rejected, Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import FailingForecaster, fake
 from tests.core.helpers import (

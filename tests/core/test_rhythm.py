@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.rhythm import Rhythm
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import shelf
 from tests.core.helpers import MODERATE, SMALL

@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Grid, Position
 from streamer.core.outcome import Forecast
 from streamer.core.sessions import ALWAYS, Sessions, Spans
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import fake, shelf
 from tests.core.helpers import FEW, MODERATE, SMALL, START, STEP, lasting, put_into_service, run, tick_sequences, walk

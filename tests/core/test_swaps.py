@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from streamer.core import checkpoint
 from streamer.core.catchup import CatchUp
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.outcome import Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from tests.core.fakes import FakeForecaster, fake, shelf
 from tests.core.helpers import (

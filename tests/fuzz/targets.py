@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason, format_time, parse_time
 from streamer.codecs.json_text import JsonCodec
 from streamer.config import load
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.outcome import Forecast
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.encoding import forecast_message
 from streamer.errors import ConfigError, DecodeError

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED, Forecaster
 from streamer.core.grid import Floats
 from streamer.core.outcome import Forecast, Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.model import artifact
 from streamer.model.dataset import TrainingSet

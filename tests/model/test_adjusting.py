@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from streamer.core.adjustment import Adjustment
-from streamer.core.engine import EngineSettings
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats
 from streamer.core.levels import Change
 from streamer.core.outcome import Forecast
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.model import artifact
 from streamer.model.artifact import Artifact

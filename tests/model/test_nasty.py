@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamer.core.engine import EngineSettings
 from streamer.core.grid import Floats
 from streamer.core.outcome import Forecast
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.frames import read_prices
 from tests.model.helpers import STEP, walk

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from streamer.codec import DecodeLimits
-from streamer.core.engine import EngineSettings
+from streamer.core.settings import EngineSettings
 from streamer.service import restore
 from streamer.service.metrics import Metrics
 from streamer.service.partition import Batch, Partition, PartitionSettings

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.levels import Levels
 from streamer.core.sessions import Sessions
+from streamer.core.settings import EngineSettings
 from streamer.model.dataset import TrainingSet
 from streamer.service.history import prepend
 from tests.core.helpers import MODERATE

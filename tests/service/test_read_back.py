@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from streamer.codec import DecodeLimits
 from streamer.codecs.json_text import JsonCodec
-from streamer.core.engine import EngineSettings
+from streamer.core.settings import EngineSettings
 from streamer.decoding import Decoder
 from streamer.errors import BrokerError
 from streamer.mapping import RecordMapping

@@ -5,8 +5,9 @@ from typing import Any
 from aiokafka import ConsumerRecord
 
 from streamer.codec import DecodeLimits
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.outcome import Rejected
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.dead_letters import DETAIL, OFFSET, REASON, STACKTRACE, TIMESTAMP, DeadLetter
 from streamer.service.partition import Batch, Partition, PartitionSettings

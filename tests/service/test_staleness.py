@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from streamer.calendars import sessions
 from streamer.codec import DecodeLimits
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.outcome import Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.service.metrics import Metrics
 from streamer.service.partition import Batch, Partition, PartitionSettings, Stream

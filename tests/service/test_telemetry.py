@@ -8,9 +8,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from streamer.codec import DecodeLimits
-from streamer.core.engine import EngineSettings, ForecastEngine
+from streamer.core.engine import ForecastEngine
 from streamer.core.levels import Change
 from streamer.core.outcome import Step
+from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.service.metrics import Metrics
 from streamer.service.partition import Batch, Partition, PartitionSettings, Stream
