@@ -148,7 +148,8 @@ def _count(value: int | float, where: str, unit: str) -> int:
 def _parse_iso(text: str, where: str, zone: ZoneInfo | None) -> int:
     match = _ISO_TIME.fullmatch(text)
     if match is None:
-        refuse(DecodeReason.INVALID_TIME, f"{where}: found {shown(text)}, expected ISO-8601 with a zone")
+        remedy = ", or input.numbers: text for numbers that stand as text" if _DECIMAL.fullmatch(text) else ""
+        refuse(DecodeReason.INVALID_TIME, f"{where}: found {shown(text)}, expected ISO-8601 with a zone{remedy}")
     if match["zone"] is None and zone is None:
         refuse(DecodeReason.INVALID_TIME, f"{where}: {shown(text)} has no zone, expected Z or an offset")
     try:

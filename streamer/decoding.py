@@ -47,6 +47,7 @@ class Decoder:
         self._parse_time = parse_time_text if has_text else parse_time
         self._time_at = path_text(mapping.time)
         self._time = reader(mapping.time)
+        self._may_be_listed = mapping.symbol is None
         self._found, self._prices = price_reader(replace(mapping, text_numbers=has_text), symbols, limits)
         self._key = None if mapping.key in (None, ("$key",), _OWN_STREAM) else reader(mapping.key or ())
         self._key_at = path_text(mapping.key or ())
@@ -70,7 +71,8 @@ class Decoder:
         time = self._time(message, record)
         prices = message if self._found is None else self._found(message, record)
         at = self._parse_time(time, self._time_at, self._unit, self._zone)
-        tick = Tick(at, self._prices(prices, record), record.timestamp)
+        is_listed = self._may_be_listed and isinstance(prices, list)
+        tick = Tick(at, self._prices(prices, record), record.timestamp, is_listed)
         if self._key is not None:
             stream = self._named(self._key(message, record))
         return stream, tick

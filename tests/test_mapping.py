@@ -12,7 +12,7 @@ import pytest
 from streamer import decoding
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason
 from streamer.codecs.csv_line import CsvCodec
-from streamer.config import load
+from streamer.config import SettingsError, load
 from streamer.errors import DecodeError
 from streamer.mapping import RecordMapping
 from streamer.settings import yaml_text
@@ -124,11 +124,34 @@ class TestForms:
 
 def test_the_readmes_bars_are_read_by_its_lines() -> None:
     text = (CHECKOUT / "README.md").read_text()
-    [lines] = re.findall(r"```yaml\n(input:.*?)```", text, re.DOTALL)
-    [bars] = re.findall(r'`(\{"T".*?\})`', text, re.DOTALL)
-    settings = load(None, {}, {"kafka.bootstrap_servers": "a:1", **yaml_text.read(lines).data})
-    _, tick = decoded(Record(bars.encode()), settings.input.mapping)
-    assert (tick.time, tick.prices) == (TIME, {"AAPL": 190.1})
+    bars, parts = re.findall(r"```yaml\n(input:.*?)```", text, re.DOTALL)
+    for lines, message in ((bars, r'`(\{"T".*?\})`'), (parts, r'`(\{"sym".*?\})`')):
+        [sent] = re.findall(message, text, re.DOTALL)
+        settings = load(None, {}, {"kafka.bootstrap_servers": "a:1", **yaml_text.read(lines).data})
+        stream, tick = decoded(Record(sent.encode()), settings.input.mapping)
+        assert (stream, tick.time, tick.prices) == (None, TIME, {"AAPL": 190.1})
+
+
+def test_messages_of_one_symbol_each_say_which_stream_they_make_up() -> None:
+    parts = {"time": "t", "prices": None, "symbol": "s", "price": "p"}
+    for given, problem in (
+        ({"fields": parts}, "input.assemble: found vector, expected last, as messages have one symbol each"),
+        ({"fields": parts, "assemble": "last"}, r"input.fields.key: found null, expected \$partition"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            load(None, {}, {"kafka.bootstrap_servers": "a:1", "input": given})
+    for key, assemble in (("s", "vector"), ("$key", "last"), ("$partition", "last")):
+        load(
+            None,
+            {},
+            {"kafka.bootstrap_servers": "a:1", "input": {"fields": parts | {"key": key}, "assemble": assemble}},
+        )
+
+
+def test_columns_that_no_line_has_are_named() -> None:
+    given = {"codec": "csv", "options": {"columns": ["time", "A"]}, "fields": {"prices": "."}}
+    with pytest.raises(SettingsError, match=r"input.fields.time: found 'ts', expected one of options.columns: time, A"):
+        load(None, {}, {"kafka.bootstrap_servers": "a:1", "input": given})
 
 
 def test_the_raw_ticks_of_an_exchange_are_read_as_they_are_by_a_few_lines() -> None:
@@ -140,7 +163,14 @@ def test_the_raw_ticks_of_an_exchange_are_read_as_they_are_by_a_few_lines() -> N
             "kafka.bootstrap_servers": "a:1",
             "input.codec": "csv",
             "input.options": {"columns": header.split(",")},
-            "input.fields": {"time": "exchange_timestamp", "prices": None, "symbol": "Symbol", "price": "last_price"},
+            "input.fields": {
+                "time": "exchange_timestamp",
+                "prices": None,
+                "symbol": "Symbol",
+                "price": "last_price",
+                "key": "$partition",
+            },
+            "input.assemble": "last",
             "input.timezone": "Asia/Kolkata",
         },
     )

@@ -112,7 +112,7 @@ def following(grid: Grid, taken: Position, step: Position) -> Placement:
 
 def usable(engine: ForecastEngine, tick: Tick) -> dict[str, float]:
     """The prices of `tick` that `engine` can use, by symbol, those of new symbols too."""
-    prices = engine.by_name(tick.prices)
+    prices = engine.by_name(tick)
     if engine.settings.symbols:
         prices = {symbol: price for symbol, price in prices.items() if symbol in engine.index}
     changes = engine.settings.changes(prices)

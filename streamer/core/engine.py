@@ -114,9 +114,7 @@ class ForecastEngine:
 
     def process(self, tick: Tick) -> Step:
         """Take in one tick, a whole vector, and say what became of it."""
-        left = self._let_go(tick.prices)
-        step = self._process(tick)
-        return replace(step, left=left) if left else step
+        return self._letting_go(tick.prices, lambda: self._process(tick))
 
     def _process(self, tick: Tick) -> Step:
         prices, new = self._read(tick)
@@ -135,14 +133,16 @@ class ForecastEngine:
 
     def take(self, placement: Placement, vector: Mapping[str, float]) -> Step:
         """Take in the prices, `usable` ones, of an accepted step; new symbols in the order they stand in."""
-        left = self._let_go(vector)
+        return self._letting_go(vector, lambda: self._take(placement, vector))
+
+    def _take(self, placement: Placement, vector: Mapping[str, float]) -> Step:
         prices, new = self._read(Tick(placement.time, vector))
         spacing = self._spacing.observe(placement.time)
-        step = self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
-        return replace(step, left=left) if left else step
+        return self._accept_wider(placement, prices, new, spacing) if new else self.accept(placement, prices, spacing)
 
     def _accept_wider(self, placement: Placement, prices: Floats, new: Sequence[str], spacing: int | None) -> Step:
         """Accept a tick with new symbols; where that fails, the engine has not heard of them."""
+        self._follow_schedule()  # which changes what no rollback would bring back
         before = dict(self.__dict__)  # `widen` replaces the parts that it widens
         try:
             self.widen(new)
@@ -154,22 +154,21 @@ class ForecastEngine:
     def _read(self, tick: Tick) -> tuple[Floats, Sequence[str]]:
         """Prices in the engine's columns, NaN where none, symbols not known so far behind them; and those symbols."""
         new = () if self.settings.symbols else [symbol for symbol in tick.prices if symbol not in self.index]
-        get, nan = self.by_name(tick.prices).get, np.nan
+        get, nan = self.by_name(tick).get, np.nan
         prices = np.array([get(symbol, nan) for symbol in (*self.symbols, *new)], np.float64)
         readable = self._readable.widened(Levels.reading(self.settings.changes(new))) if new else self._readable
         return readable.usable(prices), new
 
     def prices(self, tick: Tick) -> Floats:
         """Prices of the symbols known so far, NaN where blank, `(n_symbols,)`."""
-        get = self.by_name(tick.prices).get
+        get = self.by_name(tick).get
         return self.readable(np.array([get(symbol, np.nan) for symbol in self.symbols], np.float64))
 
-    def by_name(self, prices: Mapping[str, float]) -> Mapping[str, float]:
-        """`prices` by present names: a list is read by those of the configuration, which may be of before a rename."""
-        if self.configured == self.settings.symbols:
-            return prices
-        present = zip(self.configured, self.settings.symbols, strict=True)
-        return {name: prices[old] for old, name in present if old in prices} | dict(prices)
+    def by_name(self, tick: Tick) -> Mapping[str, float]:
+        """Prices by present names: a list is read by those of the configuration, which may be of before a rename."""
+        if not tick.listed or self.configured == self.settings.symbols:
+            return tick.prices
+        return {name: tick.price(old) for old, name in zip(self.configured, self.settings.symbols, strict=True)}
 
     def readable(self, prices: Floats) -> Floats:
         """`prices`, `(n_symbols,)`, with NaN where there is no number, or none that the settings let pass."""
@@ -332,11 +331,24 @@ class ForecastEngine:
         self.index = {symbol: column for column, symbol in enumerate(symbols)}
         self._is_target = np.array([self.settings.is_target(symbol) for symbol in symbols], np.bool_)
 
-    def _let_go(self, named: Mapping[str, float]) -> tuple[str, ...]:
-        """Drop the columns of symbols that have vanished; returns those symbols.
+    def _letting_go(self, named: Mapping[str, float], step: Callable[[], Step]) -> Step:
+        """`step`, after the columns of symbols that have vanished are dropped; where it fails, they are still there."""
+        left = self._vanished(named)
+        if not left:
+            return step()
+        self._follow_schedule()
+        before = dict(self.__dict__)  # `narrow` replaces the parts that it narrows
+        try:
+            self.narrow(np.array([c for c, symbol in enumerate(self.symbols) if symbol not in left], np.intp))
+            return replace(step(), left=left)
+        except BaseException:
+            self.__dict__.update(before)
+            raise
 
-        Not of those that are configured, or named in the tick, though blank. It is a matter of the ticks alone, the
-        same in a replay, and the history has no price of them any more.
+    def _vanished(self, named: Mapping[str, float]) -> tuple[str, ...]:
+        """Symbols whose columns can go: not those that are configured, or named in the tick, though blank.
+
+        It is a matter of the ticks alone, the same in a replay, and the history has no price of them any more.
         """
         if self.settings.symbols:
             return ()
@@ -344,11 +356,8 @@ class ForecastEngine:
         if not np.count_nonzero(gone):
             return ()
         gone &= self.market.age > self.settings.max_stale
-        left = [column for column in np.flatnonzero(gone).tolist() if self.symbols[column] not in named]
-        symbols = tuple([self.symbols[column] for column in left])
-        if left:
-            self.narrow(np.delete(np.arange(len(gone)), left))
-        return symbols
+        columns = np.flatnonzero(gone).tolist()
+        return tuple([self.symbols[column] for column in columns if self.symbols[column] not in named])
 
     def narrow(self, columns: npt.NDArray[np.intp]) -> None:
         """Keep the symbols `columns` alone, in that order; one that comes back joins anew."""
@@ -384,6 +393,7 @@ class ForecastEngine:
         self.market, self.scoreboard, self.pending, self.adjustments = market, scoreboard, pending, adjustments
         self.settings = self.settings.renamed(adjustment.symbol, name)
         self._name((*self.symbols[:column], name, *self.symbols[column + 1 :]))
+        self._readable = Levels.reading(self.settings.changes(self.symbols))
         if self.serving is not None and model is not None:
             self.serving = Serving.start(model, self.serving.state, self.index, market.levels)
         return Step(Dropped("adjusted"), adjustment=adjustment)

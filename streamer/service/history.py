@@ -12,7 +12,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from streamer.core.adjustment import KEPT, Adjustment, brought_up, since
-from streamer.core.assembly import OpenStep, following, usable
+from streamer.core.assembly import Assembly, OpenStep, following, usable
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Floats, Placement, Position, Verdict
@@ -110,9 +110,8 @@ class _OldTicks:
         self._known = stream.restored_ticks
         self._position = Position()
         self._symbols, self._adjusted = self._engine.symbols, self._engine.adjusted
-        self._step = None
-        if stream.assembly is not None:
-            self._step = OpenStep.under(self._engine.settings, self._engine.grid)
+        self._assembly = stream.assembly
+        self._step = OpenStep.under(self._engine.settings, self._engine.grid)
         self._buffer = TickBuffer(self._engine.settings.history, len(self._symbols))
 
     def take(self, tick: Tick, offset: int) -> None:
@@ -122,9 +121,9 @@ class _OldTicks:
         if len(later) == KEPT:
             return  # some that came later yet may be forgotten
         if later:
-            tick = replace(tick, prices=brought_up(self._as_named_then(tick.prices, later), later))
-        if self._step is not None:
-            if partial := usable(self._engine, tick):
+            tick = replace(tick, prices=self._as_now(tick, later), listed=False)
+        if self._assembly is not None:
+            if partial := self._held(tick, self._assembly):
                 self._step.take(tick, partial, self._close)
             return
         prices = self._engine.prices(tick)
@@ -142,21 +141,23 @@ class _OldTicks:
         if placement.verdict is Verdict.ACCEPTED:
             self._buffer.append(placement.time, placement.is_break, prices)
 
-    def _as_named_then(self, prices: Mapping[str, float], later: Sequence[Adjustment]) -> Mapping[str, float]:
-        """A list of prices is read by the names of the configuration, which may be those of now."""
-        found = dict(prices)
-        for each in reversed(later):
-            if each.name in self._engine.configured and each.name in found and each.symbol not in found:
-                found[each.symbol] = found.pop(each.name)
-        return found
+    def _held(self, tick: Tick, assembly: Assembly) -> dict[str, float]:
+        """The usable prices of `tick`, but of symbols that the stream did not take in: more than it may have."""
+        known = (self._engine.index, assembly.step.prints)
+        return {s: p for s, p in usable(self._engine, tick).items() if any(s in each for each in known)}
+
+    def _as_now(self, tick: Tick, later: Sequence[Adjustment]) -> Mapping[str, float]:
+        """Prices of before some adjustments, by the present names. In a list its places say which symbol is meant."""
+        if not tick.listed:
+            return brought_up(tick.prices, later)
+        return {symbol: price * _ratio(symbol, later) for symbol, price in self._engine.by_name(tick).items()}
 
     def _follow(self) -> None:
         for each in since(self._engine.adjustments, self._adjusted):
             self._adjusted = each.number
             if each.symbol in self._symbols:
                 self._buffer.scale(self._symbols.index(each.symbol), each.ratio)
-            if self._step is not None:
-                self._step.adjust(each)
+            self._step.adjust(each)
             self._symbols = each.of_names(self._symbols)
         if self._symbols != self._engine.symbols:
             place = {symbol: column for column, symbol in enumerate(self._symbols)}
@@ -168,3 +169,12 @@ class _OldTicks:
         older = slice(0, max(0, len(self._buffer) - self._known))
         buffer = self._buffer
         self._engine.history.prepend(buffer.times[older], buffer.breaks[older], buffer.prices[older])
+
+
+def _ratio(symbol: str, adjustments: Sequence[Adjustment]) -> float:
+    """What a price of before `adjustments` is multiplied by, of the symbol that has the name `symbol` after them."""
+    ratio = 1.0
+    for each in reversed(adjustments):
+        if each.name == symbol:
+            ratio, symbol = ratio * each.ratio, each.symbol
+    return ratio

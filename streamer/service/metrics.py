@@ -185,8 +185,8 @@ class Metrics:
         self.feed_open = gauge(
             "streamer_feed_open",
             "1 while ticks are expected: in the hours of feed.calendar, without it at times of the week at which they"
-            " came before. A feed is stale where streamer_feed_lag_seconds > 300 and"
-            " min_over_time(streamer_feed_open[5m]) == 1",
+            " came before. A feed is stale where streamer_feed_lag_seconds > 600 and"
+            " min_over_time(streamer_feed_open[10m]) == 1",
         )
         self.last_forecast_timestamp = gauge(
             "streamer_last_forecast_timestamp_seconds", "When the last forecast was published"

@@ -199,6 +199,35 @@ class Input(Section):
             conflict(
                 "fields.prices", found, "'.' (a column for each symbol) or null with codec csv, whose lines are flat"
             )
+        columns = self.options["columns"]
+        self._stand_in_columns(columns if isinstance(columns, list) else [])
+        return self
+
+    def _stand_in_columns(self, columns: list[Any]) -> None:
+        for name in ("time", "symbol", "price", "key"):
+            path = getattr(self.fields, name)
+            if columns and path and not path[0].startswith("$") and path[0] not in columns:
+                conflict(f"fields.{name}", _shown(path), f"one of options.columns: {', '.join(map(str, columns))}")
+
+    @model_validator(mode="after")
+    def _one_symbol_is_no_vector(self) -> Self:
+        """Without a word of which stream is meant, all symbols but the first of a step would be lost as duplicates."""
+        fields = self.fields
+        if fields.prices is not None:
+            return self
+        if self.assemble == "vector" and (fields.key is None or fields.key != fields.symbol):
+            conflict(
+                "assemble",
+                self.assemble,
+                "last, as messages have one symbol each (or fields.key as fields.symbol: a stream for each symbol)",
+            )
+        if self.assemble == "last" and fields.key is None and fields.symbol != ("$key",):
+            conflict(
+                "fields.key",
+                "null",
+                "$partition (the symbols of a partition are one stream), $key (the records' keys name streams), or a"
+                " path, as messages have one symbol each",
+            )
         return self
 
     @property

@@ -162,7 +162,8 @@ def test_a_symbol_of_the_configuration_goes_on_under_its_new_name(feed: str) -> 
     engine, ticks = ForecastEngine(settings), walk(30)
     run(engine, ticks[:20])
     engine.adjust(Adjustment(7, "A", renamed="NEW"))
-    sent = renamed(ticks[20:], "A", "NEW") if feed == "by the new name" else ticks[20:]
+    listed = [replace(tick, listed=True) for tick in ticks[20:]]
+    sent = renamed(ticks[20:], "A", "NEW") if feed == "by the new name" else listed
     for step in run(engine, sent):
         assert forecast_of(step).symbols == ("NEW",)
         assert step.scored == 1
@@ -184,8 +185,28 @@ def test_a_restart_keeps_all_whichever_name_the_configuration_has(names: tuple[s
     for tick in renamed(walk(30)[20:], "A", "NEW"):
         assert lasting(restored.engine.process(tick)) == lasting(engine.process(tick))
     if names[0] == "A":
-        listed = Tick(START + 30 * STEP, {"A": 100.0, "B": 100.0})
+        listed = Tick(START + 30 * STEP, {"A": 100.0, "B": 100.0}, listed=True)
         assert forecast_of(restored.engine.process(listed)).last.tolist() == [100.0]
+
+
+def test_a_name_that_is_given_on_means_one_symbol_only() -> None:
+    """A has become T, and B has become A: a price of A is none of T; the places of a list are as they were."""
+    engine = ForecastEngine(replace(SETTINGS, symbols=("A", "B")))
+    run(engine, walk(20))
+    engine.adjust(Adjustment(7, "A", renamed="T"))
+    engine.adjust(Adjustment(8, "B", renamed="A"))
+    assert engine.prices(Tick(0, {"A": 7.0})).tolist() == pytest.approx([math.nan, 7.0], nan_ok=True)
+    assert engine.prices(Tick(0, {"A": 7.0, "B": 8.0}, listed=True)).tolist() == [7.0, 8.0]
+
+
+def test_a_symbol_is_read_by_its_new_names_change_whoever_takes_over() -> None:
+    settings = replace(SETTINGS, change_of={"META": Change.LOG_RETURN})
+    engine = ForecastEngine(settings)
+    run(engine, renamed(walk(20), "A", "FB"))
+    engine.adjust(Adjustment(7, "FB", renamed="META"))
+    owner = checkpoint.restore(settings, checkpoint.save(engine, {}), shelf().load).engine
+    below = Tick(START + 20 * STEP, {"META": -1.0, "B": 100.0})
+    assert lasting(engine.process(below)) == lasting(owner.process(below))
 
 
 def test_a_name_that_is_free_again_is_that_of_another_symbol() -> None:
@@ -501,7 +522,7 @@ def test_that_one_leaves_changes_no_forecast_of_the_others(ticks: list[Tick], ch
 class Keeping(ForecastEngine):
     """Lets no symbol go."""
 
-    def _let_go(self, named: Mapping[str, float]) -> tuple[str, ...]:
+    def _vanished(self, named: Mapping[str, float]) -> tuple[str, ...]:
         return ()
 
 

@@ -4,17 +4,21 @@ import json
 import os
 import random
 import secrets
+from collections import Counter
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from streamer.codec import format_time
 from tests.e2e.conftest import Topics
-from tests.e2e.feeding import Feed, Message, Published, random_walk, tick
+from tests.e2e.feeding import MINUTE, Feed, Message, Published, random_walk, tick
 from tests.e2e.harness import Service
 from tests.e2e.parts import parts
 from tests.e2e.script import MAX_GAP, MESSAGE_BYTES, SYMBOLS, send
 from tests.e2e.test_serving import each_has_its_outcome, forecasts_are_in_order, the_counters_agree
-from tests.support import eventually
+from tests.service.test_assembly import Plain
+from tests.support import eventually, shared_data
 
 LAST = {"assemble": "last"}
 
@@ -100,3 +104,43 @@ def shown(published: Published) -> list[dict[str, Any]]:
     """The forecasts but for the message that each was made from, and the stream, which is named by its topic."""
     own = ("id", "source", "stream")
     return [{name: value for name, value in each.items() if name not in own} for each in published.values()]
+
+
+async def test_the_raw_ticks_of_an_exchange_are_fed_as_they_are(bootstrap: str, topics: Topics, tmp_path: Path) -> None:
+    """Lines of 29 columns, many prints a minute, jumps back in time, duplicates, and one that is cut off."""
+    header, *lines = shared_data("nasty/nse_mcx_futures_ticks_2025-11-17_raw.csv").read_text().splitlines()
+    prices = await topics.create("prices")
+    columns = {"time": "exchange_timestamp", "prices": None, "symbol": "Symbol", "price": "last_price"}
+    feed = {"codec": "csv", "options": {"columns": header.split(",")}, "fields": columns | {"key": "$partition"}}
+    service = Service(
+        bootstrap, tmp_path, prices, input=LAST | feed | {"timezone": "Asia/Kolkata"}, retrain={"every": 0}
+    )
+    plain = Plain()
+    expected = [_became(plain, line) for line in lines]
+
+    await Feed(bootstrap, prices).send([Message(line.encode()) for line in lines])
+    async with service:
+        await service.caught_up(len(lines))
+        published, scrape = await service.published(), await service.metrics()
+        assert await service.terminate() == 0
+
+    for status, count in Counter(expected).items():
+        assert scrape.total("streamer_ticks_total", status=status) == count, status
+    assert set(expected) == {"merged", "forecast", "late", "dead_letter"}
+    assert [(each["as_of"], each["last"], each["source"]["offset"]) for each in published.values()] == [
+        (format_time(minute * MINUTE), last, offset)
+        for (minute, last), offset in zip(
+            plain.forecasts, [n for n, became in enumerate(expected) if became == "forecast"], strict=True
+        )
+    ]
+    assert [record.value.decode() for record in published.dead_letters] == [
+        line for line, became in zip(lines, expected, strict=True) if became == "dead_letter"
+    ]
+
+
+def _became(plain: Plain, line: str) -> str:
+    symbol, *rest = line.split(",")
+    if len(rest) < 2:
+        return "dead_letter"
+    moment = datetime.fromisoformat(f"{rest[0]}+05:30")
+    return plain.take(int(moment.timestamp() * 1000), symbol, float(rest[1]))

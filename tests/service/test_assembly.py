@@ -186,6 +186,14 @@ def test_it_is_where_the_step_that_is_open_has_a_symbol_that_the_engine_has_not_
     the_history_is_read_back(assembling(window=2), [*records, record(9, 9, B=1.0)], 10)
 
 
+def test_it_is_where_ticks_were_refused_for_their_symbol() -> None:
+    """They closed no step of the stream's, and close none of the history's."""
+    found = assembling(window=5)
+    found = replace(found, engine=replace(found.engine, max_symbols=2))
+    steps = [(at, {"C": 1.0} if at % 5 == 4 else {"A": 1.0 + at, "B": 2.0 + at}) for at in range(40)]
+    the_history_is_read_back(found, [partial(n, at, prices) for n, (at, prices) in enumerate(steps)], 35)
+
+
 def the_history_is_read_back(found: PartitionSettings, records: list[ConsumerRecord], cut: int) -> None:
     """By an owner who takes over after `cut` records, as it is with one who never stopped."""
     undisturbed, log = partition(found), Log(records)
