@@ -96,6 +96,7 @@ class Daemon:
             asyncio.create_task(self._idle_progress()),
         ]
         try:
+            await asyncio.to_thread(self._work_out_sessions)
             await self._broker.connect(self._stop)
             if not self._stop.is_set():
                 await self._broker.check_topics()
@@ -114,6 +115,12 @@ class Daemon:
         if used.decoder is not None:
             await start_codec(used.decoder.codec, None, limit, self._stop)
         await start_codec(used.codec, used.forecasts, limit, self._stop)
+
+    def _work_out_sessions(self) -> None:
+        """The hours of the present year, before they are asked for between two ticks: an exchange's take 0.2 s."""
+        engine = wiring.engine_settings(self._settings)
+        if engine.sessions is not None:
+            engine.sessions.stretch(int(time.time() * 1000), engine.step)
 
     # --- serve ----------------------------------------------------------------------------------------------------
 
