@@ -16,10 +16,11 @@ from tests.e2e.feeding import Feed, Message, Published, tick
 from tests.e2e.harness import Service
 from tests.support import CHECKOUT, eventually
 
-TRAINED, ANNOUNCED, SPLIT, JOINS, ROWS = 300, 800, 1_100, 1_300, 2_500
+TRAINED, ANNOUNCED, SPLIT, JOINS, RETRAINED, ROWS = 300, 800, 1_100, 1_300, 2_500, 2_900
 LEAVES, BACK = 600, 600 + 1_440
 WITHIN = 100  # ticks, after which the error has to be what it was
 NEVER = 10**6
+TOKEN = "a-token-of-the-tests"
 
 
 def prices() -> list[dict[str, float]]:
@@ -70,6 +71,7 @@ async def test_forecasts_are_finite_throughout_and_soon_as_good_as_before(
     rows = prices()
     messages: list[Message] = [tick(number, row) for number, row in enumerate(rows)]
     service = Service(bootstrap, tmp_path, topic, retrain={"first": TRAINED, "every": NEVER, "drift": 0})
+    service.environment["STREAMER_HTTP__TOKEN"] = TOKEN
     feed = Feed(bootstrap, topic)
     async with service:
         await feed.send(messages[:TRAINED])
@@ -87,7 +89,11 @@ async def test_forecasts_are_finite_throughout_and_soon_as_good_as_before(
         assert (await service.metrics()).total("streamer_ticks_total", status="adjusted") == 1
         await service.kill()  # the split is in the replay, or in the snapshot: once in either
         service.start()
-        await feed.send(messages[SPLIT:])
+        await feed.send(messages[SPLIT:RETRAINED])
+        await service.caught_up(RETRAINED + 1)
+        assert (await service.post("/-/retrain", TOKEN))[0] == 200
+        await eventually(lambda: service.events("model serves"), timeout=120)
+        await feed.send(messages[RETRAINED:])
         await service.caught_up(ROWS + 1)
         published = await service.published()
 
@@ -106,12 +112,14 @@ async def test_forecasts_are_finite_throughout_and_soon_as_good_as_before(
             ANNOUNCED + 1,
             SPLIT,
         ),  # what was forecast of the first new price had gone out when the split was announced
-        "b": (SPLIT + WITHIN, ROWS),
-        "c": (BACK + WITHIN, ROWS),
-        "d": (SPLIT, ROWS),
+        "b": (SPLIT + WITHIN, RETRAINED),
+        "c": (BACK + WITHIN, RETRAINED),
+        "d": (SPLIT, RETRAINED),
     }
     for name, (first, last) in after.items():
         assert ratio(published, rows, name, first, last) < 1.05 * before[name], name
+    assert ratio(published, rows, "e", JOINS + 1, RETRAINED) == 1.0, "until the next training it is the last price"
+    assert ratio(published, rows, "e", RETRAINED + 1, ROWS) < 0.95
 
 
 async def test_one_that_cannot_be_heeded_is_a_dead_letter_and_a_topic_that_is_missing_is_said(
