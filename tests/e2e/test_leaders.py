@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
 from streamer.service.partition import Replay
 from streamer.service.restore import offset_to_commit
@@ -82,7 +82,7 @@ def _lines(path: Path) -> list[str]:
 async def _described(admin: AIOKafkaAdminClient, topics: list[str]) -> list[dict[str, Any]]:
     """The admin client asks any broker that it knows of, the one that was just stopped included."""
     while True:
-        with contextlib.suppress(KafkaConnectionError):
+        with contextlib.suppress(KafkaConnectionError, NodeNotReadyError):
             described: list[dict[str, Any]] = await admin.describe_topics(topics)
             return described
         await asyncio.sleep(0.1)
