@@ -27,6 +27,11 @@ def asked(headers: Iterable[Header]) -> bytes | None:
     return None
 
 
+def is_control(record: Any) -> bool:
+    """Whether a record (as aiokafka has them) is a control message."""
+    return bool(record.headers) and asked(record.headers) is not None
+
+
 def decode(what: bytes, value: bytes | None, number: int, limits: DecodeLimits) -> Adjustment:
     """The adjustment that a record asks for; DecodeError says what is wrong with it.
 

@@ -13,6 +13,7 @@ from streamer import codecs
 from streamer.codec import DecodeLimits, DecodeReason, parse_time, parse_time_text, refuse, shown
 from streamer.codecs import Codec
 from streamer.codecs.registry import Registry, RegistryError
+from streamer.control import is_control
 from streamer.core.tick import Tick
 from streamer.errors import BrokerError, ConfigError, DecodeError, StreamerError
 from streamer.mapping import RecordMapping, path_text, reader
@@ -56,8 +57,11 @@ class Decoder:
         self._has_own_stream = mapping.key == _OWN_STREAM or is_symbol
 
     async def prepare(self, records: Iterable[Any]) -> None:
-        """Let the codec fetch what it needs to decode `records`. Comes before each `decode`. RegistryError."""
-        await prepare(self.codec, records)
+        """Let the codec fetch what it needs to decode `records`, of which control messages are none of its.
+
+        Comes before each `decode`. RegistryError.
+        """
+        await prepare(self.codec, [record for record in records if not is_control(record)])
 
     def decode(self, record: Any) -> tuple[str | None, Tick]:
         """Name of the stream, None for that of the partition, and the tick of a record (as aiokafka has them).

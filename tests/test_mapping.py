@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,6 +14,8 @@ from streamer import decoding
 from streamer.codec import END_OF_TIME, DecodeLimits, DecodeReason
 from streamer.codecs.csv_line import CsvCodec
 from streamer.config import SettingsError, load
+from streamer.control import ADJUST, HEADER
+from streamer.decoding import Decoder
 from streamer.errors import DecodeError
 from streamer.mapping import RecordMapping
 from streamer.settings import yaml_text
@@ -509,3 +512,14 @@ class TestForeignCodecs:
             with pytest.raises(DecodeError) as caught:
                 decoded(Record(value), RecordMapping(), codec=Foreign(AssertionError("it was called")), limits=limits)
             assert caught.value.reason == reason
+
+
+async def test_control_messages_are_none_of_the_codecs() -> None:
+    class Fetching(CsvCodec):
+        def prepare(self, values: Iterable[bytes]) -> None:
+            fetched.extend(values)
+
+    fetched: list[bytes] = []
+    decoder = Decoder(Fetching({"columns": ["ts", "A"]}), RecordMapping(prices=()), DecodeLimits(1000, 5, 10))
+    await decoder.prepare([Record(b"1,2"), Record(b"{}", headers=((HEADER, ADJUST),))])
+    assert fetched == [b"1,2"]

@@ -94,6 +94,7 @@ async def _sample(settings: "Settings", decoder: "Decoder", count: int) -> "list
     """The newest messages, ready to be decoded. ConfigError where the topic is missing; BrokerError, RegistryError."""
     from aiokafka.errors import KafkaError
 
+    from streamer.control import is_control
     from streamer.service.broker import Broker
     from streamer.service.sampling import newest
     from streamer.service.starting import start_codec
@@ -109,7 +110,7 @@ async def _sample(settings: "Settings", decoder: "Decoder", count: int) -> "list
             raise ConfigError(
                 f"topic {topic!r} (kafka.topics.prices) does not exist at {servers}: check the name, or create it"
             )
-        records = await newest(broker, topic, counts[topic], count)
+        records = [each for each in await newest(broker, topic, counts[topic], count) if not is_control(each)]
         await decoder.prepare(records)
         return records
     except KafkaError as error:
