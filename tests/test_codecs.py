@@ -238,6 +238,21 @@ class TestAvro:
         assert found == (datum if plain is None and datum is not None else plain)
         assert type(found) in (dict, list, str, int, float, bool, type(None))
 
+    @pytest.mark.parametrize("size", [65, 300_000])
+    def test_a_decimal_of_more_bytes_than_a_price_has_is_refused(self, server: RegistryServer, size: int) -> None:
+        """Its digits would take seconds, which all streams would wait for: their number's square."""
+        kind = {"logicalType": "decimal", "precision": 9, "scale": 2}
+        schema = {"type": "record", "name": "R", "fields": [{"name": "x", "type": {"type": "bytes", **kind}}]}
+        plain = {"type": "record", "name": "R", "fields": [{"name": "x", "type": "bytes"}]}
+        number = server.add(schema)
+        said = refusal(avro(server), written(number, plain, {"x": b"\x7f" * size}))
+        assert said == f"malformed: schema {number} does not fit: ValueError('a decimal of {size} bytes, at most 64')"
+        assert read(avro(server), written(number, plain, {"x": b"\0" * 62 + b"\1\0"})) == {"x": 2.56}
+
+        named = {"type": "fixed", "name": "F", "size": size, **kind}
+        said = refusal(avro(server), b"\0" + server.add(["null", named]).to_bytes(4, "big") + b"\2" + b"\0" * size)
+        assert said.endswith(f"a decimal in it has {size} bytes, at most 64")
+
     def test_a_local_timestamp_is_a_time_without_zone(self, server: RegistryServer) -> None:
         kind = {"type": "long", "logicalType": "local-timestamp-millis"}
         schema = {**TICK, "fields": [{"name": "ts", "type": kind}, TICK["fields"][1]]}

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import fastavro
+from fastavro.read import LOGICAL_READERS
 from fastavro.types import Schema
 
 from streamer import codecs
@@ -22,6 +23,8 @@ _HEADER = 5  # bytes
 _MOST_SCHEMAS = 2000  # held; a sender can name any that the registry has
 _ASK_AGAIN_SECONDS = 30.0  # for a schema that was not registered
 _MOST_REFERENCES = 100
+_MOST_DECIMAL = 64  # bytes, 154 digits: the time to convert one grows with the square of its length
+_DECIMAL = "streamer-decimal"  # a name of our own: the reader of `decimal` is that of all who use fastavro here
 _MOST_FREE, _MOST_FREE_OF_ITEM = 1000, 8  # values without bytes: in all, and in an item of an array or a map
 
 _LEVELS = ("yhat", "yhat_lower", "yhat_upper", "last")
@@ -165,6 +168,15 @@ def _plain(found: Any) -> Any:
     return str(found)
 
 
+def _read_decimal(data: bytes, writer_schema: Any, reader_schema: Any = None) -> Any:
+    if len(data) > _MOST_DECIMAL:
+        raise ValueError(f"a decimal of {len(data)} bytes, at most {_MOST_DECIMAL}")
+    return LOGICAL_READERS["bytes-decimal"](data, writer_schema, reader_schema)
+
+
+LOGICAL_READERS[f"bytes-{_DECIMAL}"] = LOGICAL_READERS[f"fixed-{_DECIMAL}"] = _read_decimal
+
+
 # --- schemas ----------------------------------------------------------------------------------------------------------
 
 
@@ -175,9 +187,9 @@ def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
     named: dict[str, Any] = {}
     try:
         for text in _referenced(registry, found, set()):
-            fastavro.parse_schema(json.loads(text), named)
+            fastavro.parse_schema(_loaded(text), named)
         # A record is its fields, one after the other: this one changes no byte, and takes the named types along.
-        fields = [{"name": "value", "type": json.loads(found["schema"])}]
+        fields = [{"name": "value", "type": _loaded(found["schema"])}]
         schema = fastavro.parse_schema({"type": "record", "name": "streamer_message", "fields": fields}, named)
         refuse_bombs(schema, named)
     except (_UnusableError, RegistryError):
@@ -189,6 +201,14 @@ def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
     except Exception as error:  # what is no schema, fastavro tells by many exceptions
         raise _UnusableError(f"it is no Avro schema: {' '.join(repr(error).split())[:100]}") from error
     return schema
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, object_hook=_with_own_decimal)
+
+
+def _with_own_decimal(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {"logicalType": _DECIMAL} if schema.get("logicalType") == "decimal" else schema
 
 
 def _referenced(registry: Registry, found: Mapping[str, Any], seen: set[tuple[str, int]]) -> Iterator[str]:
@@ -235,6 +255,8 @@ class _Sizes:
             case {"type": "array", "items": each} | {"type": "map", "values": each}:
                 return self._of_items(schema["type"], each)
             case {"type": "fixed", "size": size}:
+                if size > _MOST_DECIMAL and schema.get("logicalType") == _DECIMAL:
+                    raise _UnusableError(f"a decimal in it has {size} bytes, at most {_MOST_DECIMAL}")
                 return size, int(size == 0)
             case {"type": "enum"}:
                 return 1, 0
