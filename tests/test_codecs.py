@@ -20,7 +20,7 @@ from streamer import codecs
 from streamer.codecs.avro import AvroCodec, _parsed
 from streamer.codecs.csv_line import CsvCodec
 from streamer.codecs.json_text import JsonCodec
-from streamer.codecs.registry import Registry, RegistryError
+from streamer.codecs.registry import LARGEST_ANSWER, Registry, RegistryError
 from streamer.errors import ConfigError, DecodeError
 from streamer.mapping import RecordMapping
 from tests.messages import Record, decoded
@@ -396,6 +396,15 @@ class TestAvro:
         server.fault = None
         server.add({"type": "string"})
         assert read(codec, value) == "a"
+
+    def test_a_schema_that_the_registry_will_not_give_stops_no_partition(self, server: RegistryServer) -> None:
+        codec = avro(server)
+        server.fault = lambda request: request.answer(422, {"message": "Invalid"}) is None  # type: ignore[attr-defined]
+        assert refusal(codec, b"\0\0\0\0\1\2a").endswith("has no /schemas/ids/1 (422 Invalid)")
+        server.fault = None
+        large = server.add({"type": "string", "doc": "x" * LARGEST_ANSWER})
+        said = refusal(avro(server), b"\0" + large.to_bytes(4, "big") + b"\2a")
+        assert said.endswith(f"has no /schemas/ids/{large} (more than {LARGEST_ANSWER} bytes)")
 
     def test_a_schema_that_was_unknown_is_asked_for_again_after_a_while(
         self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
