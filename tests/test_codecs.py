@@ -417,6 +417,33 @@ class TestAvro:
         monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
         assert read(codec, value) == "a"
 
+    @pytest.mark.parametrize("code", [401, 403, 503])
+    def test_a_refusal_of_a_schema_that_another_refers_to_is_no_fault_of_the_message(
+        self, server: RegistryServer, code: int
+    ) -> None:
+        def no_versions(request: Any) -> bool:
+            return request.path.startswith("/subjects") and request.answer(code, "") is None
+
+        first = server.add({"type": "record", "name": "M", "fields": []}, "money")
+        number = server.add('"string"', references=[{"name": "M", "subject": "money", "version": first}])
+        codec, value = avro(server), b"\0" + number.to_bytes(4, "big") + b"\2a"
+        server.fault = no_versions
+        with pytest.raises(RegistryError, match=f"{code} "):
+            codec.prepare([value])
+        server.fault = None
+        assert read(codec, value) == "a"
+
+    def test_a_schema_whose_reference_was_unknown_is_asked_for_again_after_a_while(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        number = server.add('"string"', references=[{"name": "M", "subject": "money", "version": 2}])
+        codec, value = avro(server), b"\0" + number.to_bytes(4, "big") + b"\2a"
+        assert "refers to one that is not there: the registry at" in refusal(codec, value)
+        server.add({"type": "record", "name": "M", "fields": []}, "money")
+        assert "refers to one that is not there" in refusal(codec, value)
+        monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
+        assert read(codec, value) == "a"
+
     def test_it_holds_a_bounded_number_of_schemas(
         self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

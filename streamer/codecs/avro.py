@@ -55,6 +55,10 @@ class _UnusableError(Exception):
     """A schema that no message is decoded with; the text says why."""
 
 
+class _DanglingError(_UnusableError):
+    """It refers to a schema that is not registered, or not yet."""
+
+
 class AvroCodec:
     """Avro 1.12, decoded with the schema that it was written with.
 
@@ -107,6 +111,8 @@ class AvroCodec:
         except ConfigError as error:  # at the start it let us in, and it may again
             raise RegistryError(str(error)) from error
         except _UnusableError as error:
+            if isinstance(error, _DanglingError):
+                self._asked[number] = time.monotonic()
             return _UnusableError(f"schema {number} of the registry at {self._registry.url}: {error}")
 
     def decode(self, value: bytes) -> object:
@@ -181,7 +187,7 @@ LOGICAL_READERS[f"bytes-{_DECIMAL}"] = LOGICAL_READERS[f"fixed-{_DECIMAL}"] = _r
 
 
 def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
-    """The schema of an answer, with all that it refers to. _UnusableError, RegistryError."""
+    """The schema of an answer, with all that it refers to. _UnusableError, RegistryError, ConfigError."""
     if found.get("schemaType", "AVRO") != "AVRO":
         raise _UnusableError(f"it is {shown(found['schemaType'])}, expected AVRO")
     named: dict[str, Any] = {}
@@ -192,10 +198,10 @@ def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
         fields = [{"name": "value", "type": _loaded(found["schema"])}]
         schema = fastavro.parse_schema({"type": "record", "name": "streamer_message", "fields": fields}, named)
         refuse_bombs(schema, named)
-    except (_UnusableError, RegistryError):
+    except (_UnusableError, RegistryError, ConfigError):
         raise
     except NotRegisteredError as error:
-        raise _UnusableError(f"it refers to one that is not there: {error}") from error
+        raise _DanglingError(f"it refers to one that is not there: {error}") from error
     except RecursionError:
         raise _UnusableError("it is nested too deeply") from None
     except Exception as error:  # what is no schema, fastavro tells by many exceptions
