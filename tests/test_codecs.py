@@ -456,6 +456,35 @@ class TestAvro:
         codec.prepare(values)  # of one batch all are kept
         assert [codec.decode(value) for value in values] == ["a"] * 10
 
+    def test_ids_that_are_made_up_drive_out_no_schema(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Partitions share the codec: what one has prepared, another may not have decoded yet."""
+        monkeypatch.setattr("streamer.codecs.avro._MOST_SCHEMAS", 3)
+        codec, value = avro(server), b"\0" + server.add({"type": "string"}).to_bytes(4, "big") + b"\2a"
+        made_up = [b"\0" + number.to_bytes(4, "big") for number in range(100, 110)]
+        codec.prepare([value])
+        codec.prepare(made_up)
+        assert codec.decode(value) == "a"
+        for each in made_up:
+            with pytest.raises(DecodeError, match="unknown_schema"):
+                codec.decode(each)
+        codec.prepare([])
+        assert len(codec._schemas) == 4
+        assert set(codec._asked) == {107, 108, 109}
+
+    def test_the_schema_that_was_wanted_least_lately_is_driven_out_first(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("streamer.codecs.avro._MOST_SCHEMAS", 3)
+        codec = avro(server)
+        values = [b"\0" + server.add({"type": "string"}).to_bytes(4, "big") + b"\2a" for _ in range(4)]
+        for at in (0, 1, 2, 0, 3):
+            codec.prepare([values[at]])
+        assert [codec.decode(values[at]) for at in (0, 2, 3)] == ["a"] * 3
+        with pytest.raises(RegistryError, match="schema 2 has to be fetched"):
+            codec.decode(values[1])
+
     def test_a_forecast_is_read_back_by_the_schema_that_was_registered(self, server: RegistryServer) -> None:
         codec = avro(server)
         codec.start("forecasts")

@@ -4,7 +4,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ from streamer.errors import ConfigError
 
 _MAGIC = 0
 _HEADER = 5  # bytes
-_MOST_SCHEMAS = 2000  # held; a sender can name any that the registry has
+_MOST_SCHEMAS = 2000  # held, and as many ids without one; a sender can name any
 _ASK_AGAIN_SECONDS = 30.0  # for a schema that was not registered
 _MOST_REFERENCES = 100
 _MOST_DECIMAL = 64  # bytes, 154 digits: the time to convert one grows with the square of its length
@@ -75,6 +75,7 @@ class AvroCodec:
         self._registry = registry
         self._lock = threading.Lock()  # partitions prepare in threads of their own
         self._schemas: dict[int, Schema | _UnusableError] = {}
+        self._order: dict[int, None] = {}  # that wanted last comes last
         self._asked: dict[int, float] = {}  # when one was not registered, monotonic seconds
         self._own: tuple[bytes, Schema]
 
@@ -87,15 +88,29 @@ class AvroCodec:
 
     def prepare(self, values: Sequence[bytes]) -> None:
         """Fetch the schemas of `values` that are not known yet. RegistryError, ConfigError."""
-        wanted = {number for value in values if (number := _schema_id(value)) is not None}
+        found = (_schema_id(value) for value in values)
+        wanted = dict.fromkeys(number for number in found if number is not None)
         with self._lock:
             for number in wanted:
                 if self._is_due(number):
                     self._schemas[number] = self._fetched(number)
-            for number in [each for each in self._schemas if each not in wanted]:
-                if len(self._schemas) > _MOST_SCHEMAS:
-                    del self._schemas[number]
-                    self._asked.pop(number, None)
+                self._order.pop(number, None)
+                self._order[number] = None
+            self._evict(wanted)
+
+    def _evict(self, wanted: Container[int]) -> None:
+        """Drop what was wanted least lately, of the schemas and of the ids without one apart.
+
+        Another partition may not have decoded yet what it has prepared: ids that are made up drive out no schema.
+        """
+        if len(self._schemas) <= _MOST_SCHEMAS:
+            return
+        for is_usable in (True, False):
+            held = [each for each in self._order if is_usable is not isinstance(self._schemas[each], _UnusableError)]
+            dropped = [each for each in held if each not in wanted][: max(0, len(held) - _MOST_SCHEMAS)]
+            for number in dropped:
+                del self._schemas[number], self._order[number]
+                self._asked.pop(number, None)
 
     def _is_due(self, number: int) -> bool:
         asked = self._asked.get(number)
