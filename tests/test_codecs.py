@@ -417,6 +417,19 @@ class TestAvro:
         monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
         assert read(codec, value) == "a"
 
+    def test_a_registry_that_is_away_when_asked_again_is_asked_once_more(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codec, value = avro(server), b"\0\0\0\0\1\2a"
+        assert "unknown_schema" in refusal(codec, value)
+        monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
+        server.fault = lambda request: request.answer(503, "") is None  # type: ignore[attr-defined]
+        with pytest.raises(RegistryError):
+            codec.prepare([value])
+        server.fault = None
+        server.add({"type": "string"})
+        assert read(codec, value) == "a"
+
     @pytest.mark.parametrize("code", [401, 403, 503])
     def test_a_refusal_of_a_schema_that_another_refers_to_is_no_fault_of_the_message(
         self, server: RegistryServer, code: int
@@ -470,8 +483,7 @@ class TestAvro:
             with pytest.raises(DecodeError, match="unknown_schema"):
                 codec.decode(each)
         codec.prepare([])
-        assert len(codec._schemas) == 4
-        assert set(codec._asked) == {107, 108, 109}
+        assert set(codec._schemas) == {1, 107, 108, 109}
 
     def test_the_schema_that_was_wanted_least_lately_is_driven_out_first(
         self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch

@@ -55,8 +55,12 @@ class _UnusableError(Exception):
     """A schema that no message is decoded with; the text says why."""
 
 
-class _DanglingError(_UnusableError):
-    """It refers to a schema that is not registered, or not yet."""
+class _UnregisteredError(_UnusableError):
+    """The registry does not have it, or one that it refers to: it may have it later."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.asked = time.monotonic()  # seconds
 
 
 class AvroCodec:
@@ -76,7 +80,6 @@ class AvroCodec:
         self._lock = threading.Lock()  # partitions prepare in threads of their own
         self._schemas: dict[int, Schema | _UnusableError] = {}
         self._order: dict[int, None] = {}  # that wanted last comes last
-        self._asked: dict[int, float] = {}  # when one was not registered, monotonic seconds
         self._own: tuple[bytes, Schema]
 
     def start(self, topic: str | None) -> None:
@@ -106,29 +109,26 @@ class AvroCodec:
         if len(self._schemas) <= _MOST_SCHEMAS:
             return
         for is_usable in (True, False):
-            held = [each for each in self._order if is_usable is not isinstance(self._schemas[each], _UnusableError)]
+            held = [each for each in self._order if isinstance(self._schemas[each], _UnusableError) != is_usable]
             dropped = [each for each in held if each not in wanted][: max(0, len(held) - _MOST_SCHEMAS)]
             for number in dropped:
                 del self._schemas[number], self._order[number]
-                self._asked.pop(number, None)
 
     def _is_due(self, number: int) -> bool:
-        asked = self._asked.get(number)
-        return number not in self._schemas or (asked is not None and time.monotonic() - asked > _ASK_AGAIN_SECONDS)
+        found = self._schemas.get(number)
+        if isinstance(found, _UnregisteredError):
+            return time.monotonic() - found.asked > _ASK_AGAIN_SECONDS
+        return found is None
 
     def _fetched(self, number: int) -> "Schema | _UnusableError":
-        self._asked.pop(number, None)
         try:
             return _parsed(self._registry, self._registry.schema(number))
         except NotRegisteredError as error:
-            self._asked[number] = time.monotonic()
-            return _UnusableError(str(error))
+            return _UnregisteredError(str(error))
         except ConfigError as error:  # at the start it let us in, and it may again
             raise RegistryError(str(error)) from error
         except _UnusableError as error:
-            if isinstance(error, _DanglingError):
-                self._asked[number] = time.monotonic()
-            return _UnusableError(f"schema {number} of the registry at {self._registry.url}: {error}")
+            return type(error)(f"schema {number} of the registry at {self._registry.url}: {error}")
 
     def decode(self, value: bytes) -> object:
         """The datum. DecodeError: `unknown_schema` where the registry has none of its id, or one of no use.
@@ -216,7 +216,7 @@ def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
     except (_UnusableError, RegistryError, ConfigError):
         raise
     except NotRegisteredError as error:
-        raise _DanglingError(f"it refers to one that is not there: {error}") from error
+        raise _UnregisteredError(f"it refers to one that is not there: {error}") from error
     except RecursionError:
         raise _UnusableError("it is nested too deeply") from None
     except Exception as error:  # what is no schema, fastavro tells by many exceptions
