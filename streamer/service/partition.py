@@ -145,7 +145,10 @@ class Partition:
         return f"{self.topic}-{self.number}"
 
     def process(self, record: ConsumerRecord, batch: Batch) -> None:
-        """Take in one record; its outcome goes to `batch`. Raises only when errors of ours come in a row."""
+        """Take in one record; its outcome goes to `batch`.
+
+        Raises only when errors of ours come in a row, or when the forecast cannot be encoded: StreamerError.
+        """
         batch.next_offset = record.offset + 1
         stream: Stream | None = None
         try:
@@ -248,8 +251,7 @@ class Partition:
         outcome = step.outcome
         if isinstance(outcome, Forecast):
             assert stream is not None
-            forecast = forecast_record(self.settings.forecasts, outcome, stream.name, record, self.settings.codec)
-            batch.records.append(forecast)
+            batch.records.append(self._encoded(outcome, stream.name, record))
             stream.ticks += 1
         elif isinstance(outcome, Rejected):
             letters = self.settings.dead_letters
@@ -258,6 +260,17 @@ class Partition:
         if stream is not None and stream.unsaved is None:
             stream.unsaved = Replay(record.offset, self.newest)
         batch.steps.append((stream, step))
+
+    def _encoded(self, forecast: Forecast, stream: str, record: ConsumerRecord) -> OutputRecord:
+        try:
+            return forecast_record(self.settings.forecasts, forecast, stream, record, self.settings.codec)
+        except (BrokerError, ConfigError):
+            raise
+        except Exception as error:  # a codec of the user's: without it a forecast would be lost, and nobody told
+            raise StreamerError(
+                f"output.codec: the forecast of {self.topic}-{self.number} offset {record.offset} cannot be encoded: "
+                f"{' '.join(repr(error).split())[:300]}"
+            ) from error
 
     def save_due(self, batch: Batch, *, everything: bool = False) -> None:
         """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all.

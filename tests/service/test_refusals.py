@@ -1,15 +1,20 @@
 """What a codec refuses, of the feed or of the forecasts, and what comes of it in a partition."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
+from unittest.mock import Mock
 
 import hypothesis
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.codecs.json_text import JsonCodec
+from streamer.codecs.registry import RegistryError
 from streamer.decoding import Decoder
-from streamer.errors import DecodeError
+from streamer.errors import ConfigError, DecodeError, StreamerError
 from streamer.mapping import RecordMapping
 from streamer.service.partition import PartitionSettings
 from tests.service.test_expiry import HOUR, Log, fed, outputs, partition, record, restored, settings
@@ -62,3 +67,31 @@ def test_what_was_refused_for_want_of_its_schema_stays_refused_when_the_schema_h
         if dies:
             codec.registered = set(range(0, 24 * HOUR, HOUR))
             owner = restored(log, found)
+
+
+@pytest.mark.parametrize(
+    ("encode", "problem"),
+    [
+        (lambda message: message["yhat"]["none"], "KeyError('none')"),
+        (lambda message: json.dumps(message["yhat"]), "TypeError('encode gave str, expected bytes')"),
+    ],
+)
+def test_an_output_codec_that_fails_ends_the_daemon_with_what_and_where(
+    monkeypatch: pytest.MonkeyPatch, encode: Callable[[Mapping[str, Any]], Any], problem: str
+) -> None:
+    codec = JsonCodec()
+    monkeypatch.setattr(codec, "encode", encode)
+    with pytest.raises(StreamerError) as caught:
+        fed(partition(replace(settings(), codec=codec)), [record(7, "a", HOUR)])
+    assert str(caught.value) == f"output.codec: the forecast of prices-0 offset 7 cannot be encoded: {problem}"
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("error", [RegistryError("it is away"), ConfigError("it lets nobody in")])
+def test_an_output_codec_may_say_itself_whose_fault_it_is(
+    monkeypatch: pytest.MonkeyPatch, error: StreamerError
+) -> None:
+    codec = JsonCodec()
+    monkeypatch.setattr(codec, "encode", Mock(side_effect=error))
+    with pytest.raises(type(error), match=str(error)):
+        fed(partition(replace(settings(), codec=codec)), [record(7, "a", HOUR)])
