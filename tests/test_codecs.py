@@ -20,7 +20,7 @@ from streamer import codecs
 from streamer.codecs.avro import AvroCodec, _parsed
 from streamer.codecs.csv_line import CsvCodec
 from streamer.codecs.json_text import JsonCodec
-from streamer.codecs.registry import Registry, RegistryError
+from streamer.codecs.registry import LARGEST_ANSWER, Registry, RegistryError
 from streamer.errors import ConfigError, DecodeError
 from streamer.mapping import RecordMapping
 from tests.messages import Record, decoded
@@ -238,6 +238,21 @@ class TestAvro:
         assert found == (datum if plain is None and datum is not None else plain)
         assert type(found) in (dict, list, str, int, float, bool, type(None))
 
+    @pytest.mark.parametrize("size", [65, 300_000])
+    def test_a_decimal_of_more_bytes_than_a_price_has_is_refused(self, server: RegistryServer, size: int) -> None:
+        """Its digits would take seconds, which all streams would wait for: their number's square."""
+        kind = {"logicalType": "decimal", "precision": 9, "scale": 2}
+        schema = {"type": "record", "name": "R", "fields": [{"name": "x", "type": {"type": "bytes", **kind}}]}
+        plain = {"type": "record", "name": "R", "fields": [{"name": "x", "type": "bytes"}]}
+        number = server.add(schema)
+        said = refusal(avro(server), written(number, plain, {"x": b"\x7f" * size}))
+        assert said == f"malformed: schema {number} does not fit: ValueError('a decimal of {size} bytes, at most 64')"
+        assert read(avro(server), written(number, plain, {"x": b"\0" * 62 + b"\1\0"})) == {"x": 2.56}
+
+        named = {"type": "fixed", "name": "F", "size": size, **kind}
+        said = refusal(avro(server), b"\0" + server.add(["null", named]).to_bytes(4, "big") + b"\2" + b"\0" * size)
+        assert said.endswith(f"a decimal in it has {size} bytes, at most 64")
+
     def test_a_local_timestamp_is_a_time_without_zone(self, server: RegistryServer) -> None:
         kind = {"type": "long", "logicalType": "local-timestamp-millis"}
         schema = {**TICK, "fields": [{"name": "ts", "type": kind}, TICK["fields"][1]]}
@@ -382,6 +397,15 @@ class TestAvro:
         server.add({"type": "string"})
         assert read(codec, value) == "a"
 
+    def test_a_schema_that_the_registry_will_not_give_stops_no_partition(self, server: RegistryServer) -> None:
+        codec = avro(server)
+        server.fault = lambda request: request.answer(422, {"message": "Invalid"}) is None  # type: ignore[attr-defined]
+        assert refusal(codec, b"\0\0\0\0\1\2a").endswith("has no /schemas/ids/1 (422 Invalid)")
+        server.fault = None
+        large = server.add({"type": "string", "doc": "x" * LARGEST_ANSWER})
+        said = refusal(avro(server), b"\0" + large.to_bytes(4, "big") + b"\2a")
+        assert said.endswith(f"has no /schemas/ids/{large} (more than {LARGEST_ANSWER} bytes)")
+
     def test_a_schema_that_was_unknown_is_asked_for_again_after_a_while(
         self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -390,6 +414,46 @@ class TestAvro:
         server.add({"type": "string"})
         assert "unknown_schema" in refusal(codec, value)
         assert len(server.requests) == 1
+        monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
+        assert read(codec, value) == "a"
+
+    def test_a_registry_that_is_away_when_asked_again_is_asked_once_more(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        codec, value = avro(server), b"\0\0\0\0\1\2a"
+        assert "unknown_schema" in refusal(codec, value)
+        monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
+        server.fault = lambda request: request.answer(503, "") is None  # type: ignore[attr-defined]
+        with pytest.raises(RegistryError):
+            codec.prepare([value])
+        server.fault = None
+        server.add({"type": "string"})
+        assert read(codec, value) == "a"
+
+    @pytest.mark.parametrize("code", [401, 403, 503])
+    def test_a_refusal_of_a_schema_that_another_refers_to_is_no_fault_of_the_message(
+        self, server: RegistryServer, code: int
+    ) -> None:
+        def no_versions(request: Any) -> bool:
+            return request.path.startswith("/subjects") and request.answer(code, "") is None
+
+        first = server.add({"type": "record", "name": "M", "fields": []}, "money")
+        number = server.add('"string"', references=[{"name": "M", "subject": "money", "version": first}])
+        codec, value = avro(server), b"\0" + number.to_bytes(4, "big") + b"\2a"
+        server.fault = no_versions
+        with pytest.raises(RegistryError, match=f"{code} "):
+            codec.prepare([value])
+        server.fault = None
+        assert read(codec, value) == "a"
+
+    def test_a_schema_whose_reference_was_unknown_is_asked_for_again_after_a_while(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        number = server.add('"string"', references=[{"name": "M", "subject": "money", "version": 2}])
+        codec, value = avro(server), b"\0" + number.to_bytes(4, "big") + b"\2a"
+        assert "refers to one that is not there: the registry at" in refusal(codec, value)
+        server.add({"type": "record", "name": "M", "fields": []}, "money")
+        assert "refers to one that is not there" in refusal(codec, value)
         monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
         assert read(codec, value) == "a"
 
@@ -404,6 +468,34 @@ class TestAvro:
         assert len(codec._schemas) == 3
         codec.prepare(values)  # of one batch all are kept
         assert [codec.decode(value) for value in values] == ["a"] * 10
+
+    def test_ids_that_are_made_up_drive_out_no_schema(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Partitions share the codec: what one has prepared, another may not have decoded yet."""
+        monkeypatch.setattr("streamer.codecs.avro._MOST_SCHEMAS", 3)
+        codec, value = avro(server), b"\0" + server.add({"type": "string"}).to_bytes(4, "big") + b"\2a"
+        made_up = [b"\0" + number.to_bytes(4, "big") for number in range(100, 110)]
+        codec.prepare([value])
+        codec.prepare(made_up)
+        assert codec.decode(value) == "a"
+        for each in made_up:
+            with pytest.raises(DecodeError, match="unknown_schema"):
+                codec.decode(each)
+        codec.prepare([])
+        assert set(codec._schemas) == {1, 107, 108, 109}
+
+    def test_the_schema_that_was_wanted_least_lately_is_driven_out_first(
+        self, server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("streamer.codecs.avro._MOST_SCHEMAS", 3)
+        codec = avro(server)
+        values = [b"\0" + server.add({"type": "string"}).to_bytes(4, "big") + b"\2a" for _ in range(4)]
+        for at in (0, 1, 2, 0, 3):
+            codec.prepare([values[at]])
+        assert [codec.decode(values[at]) for at in (0, 2, 3)] == ["a"] * 3
+        with pytest.raises(RegistryError, match="schema 2 has to be fetched"):
+            codec.decode(values[1])
 
     def test_a_forecast_is_read_back_by_the_schema_that_was_registered(self, server: RegistryServer) -> None:
         codec = avro(server)

@@ -59,11 +59,23 @@ def test_a_refused_schema_is_the_operators_to_mend(server: RegistryServer) -> No
         Registry(server.url).register("forecasts-value", "{}")
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
+@pytest.mark.parametrize("code", [408, 429, 500, 503])
 def test_a_registry_that_has_trouble_is_one_to_ask_again(server: RegistryServer, code: int) -> None:
     server.fault = lambda request: request.answer(code, "?") is None  # type: ignore[attr-defined]
     with pytest.raises(RegistryError, match=f"answers /schemas/types with {code}"):
         Registry(server.url).check()
+    with pytest.raises(RegistryError, match=f"answers /subjects/forecasts-value/versions with {code}"):
+        Registry(server.url).register("forecasts-value", "{}")
+
+
+@pytest.mark.parametrize("code", [400, 404, 406, 410, 422])
+def test_a_schema_that_it_will_not_give_is_one_that_it_does_not_have(server: RegistryServer, code: int) -> None:
+    """To wait for it would be for ever, and one message would stop its partition."""
+    server.fault = lambda request: request.answer(code, {"message": "no"}) is None  # type: ignore[attr-defined]
+    with pytest.raises(NotRegisteredError, match=rf"has no /schemas/ids/7 \({code} no\)"):
+        Registry(server.url).schema(7)
+    with pytest.raises(NotRegisteredError, match=rf"has no /subjects/s/versions/1 \({code} no\)"):
+        Registry(server.url).version("s", 1)
 
 
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "http://127.0.0.1:1/elsewhere"])
@@ -85,8 +97,12 @@ def test_an_answer_without_end_is_not_read(server: RegistryServer) -> None:
             return True
 
     server.fault = endless
-    with pytest.raises(RegistryError, match=f"more than {LARGEST_ANSWER} bytes"):
-        Registry(server.url).check()
+    client = Registry(server.url)
+    with pytest.raises(NotRegisteredError, match=rf"has no /schemas/ids/7 \(more than {LARGEST_ANSWER} bytes\)"):
+        client.schema(7)
+    for ask in (client.check, lambda: client.register("forecasts-value", "{}")):
+        with pytest.raises(ConfigError, match=r"registry\.url: what answers at .* is no schema registry"):
+            ask()
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"])

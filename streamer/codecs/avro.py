@@ -4,12 +4,13 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import fastavro
+from fastavro.read import LOGICAL_READERS
 from fastavro.types import Schema
 
 from streamer import codecs
@@ -19,9 +20,11 @@ from streamer.errors import ConfigError
 
 _MAGIC = 0
 _HEADER = 5  # bytes
-_MOST_SCHEMAS = 2000  # held; a sender can name any that the registry has
+_MOST_SCHEMAS = 2000  # held, and as many ids without one; a sender can name any
 _ASK_AGAIN_SECONDS = 30.0  # for a schema that was not registered
 _MOST_REFERENCES = 100
+_MOST_DECIMAL = 64  # bytes, 154 digits: the time to convert one grows with the square of its length
+_DECIMAL = "streamer-decimal"  # a name of our own: the reader of `decimal` is that of all who use fastavro here
 _MOST_FREE, _MOST_FREE_OF_ITEM = 1000, 8  # values without bytes: in all, and in an item of an array or a map
 
 _LEVELS = ("yhat", "yhat_lower", "yhat_upper", "last")
@@ -52,6 +55,14 @@ class _UnusableError(Exception):
     """A schema that no message is decoded with; the text says why."""
 
 
+class _UnregisteredError(_UnusableError):
+    """The registry does not have it, or one that it refers to: it may have it later."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.asked = time.monotonic()  # seconds
+
+
 class AvroCodec:
     """Avro 1.12, decoded with the schema that it was written with.
 
@@ -68,7 +79,7 @@ class AvroCodec:
         self._registry = registry
         self._lock = threading.Lock()  # partitions prepare in threads of their own
         self._schemas: dict[int, Schema | _UnusableError] = {}
-        self._asked: dict[int, float] = {}  # when one was not registered, monotonic seconds
+        self._order: dict[int, None] = {}  # that wanted last comes last
         self._own: tuple[bytes, Schema]
 
     def start(self, topic: str | None) -> None:
@@ -80,31 +91,44 @@ class AvroCodec:
 
     def prepare(self, values: Sequence[bytes]) -> None:
         """Fetch the schemas of `values` that are not known yet. RegistryError, ConfigError."""
-        wanted = {number for value in values if (number := _schema_id(value)) is not None}
+        found = (_schema_id(value) for value in values)
+        wanted = dict.fromkeys(number for number in found if number is not None)
         with self._lock:
             for number in wanted:
                 if self._is_due(number):
                     self._schemas[number] = self._fetched(number)
-            for number in [each for each in self._schemas if each not in wanted]:
-                if len(self._schemas) > _MOST_SCHEMAS:
-                    del self._schemas[number]
-                    self._asked.pop(number, None)
+                self._order.pop(number, None)
+                self._order[number] = None
+            self._evict(wanted)
+
+    def _evict(self, wanted: Container[int]) -> None:
+        """Drop what was wanted least lately, of the schemas and of the ids without one apart.
+
+        Another partition may not have decoded yet what it has prepared: ids that are made up drive out no schema.
+        """
+        if len(self._schemas) <= _MOST_SCHEMAS:
+            return
+        for is_usable in (True, False):
+            held = [each for each in self._order if isinstance(self._schemas[each], _UnusableError) != is_usable]
+            dropped = [each for each in held if each not in wanted][: max(0, len(held) - _MOST_SCHEMAS)]
+            for number in dropped:
+                del self._schemas[number], self._order[number]
 
     def _is_due(self, number: int) -> bool:
-        asked = self._asked.get(number)
-        return number not in self._schemas or (asked is not None and time.monotonic() - asked > _ASK_AGAIN_SECONDS)
+        found = self._schemas.get(number)
+        if isinstance(found, _UnregisteredError):
+            return time.monotonic() - found.asked > _ASK_AGAIN_SECONDS
+        return found is None
 
     def _fetched(self, number: int) -> "Schema | _UnusableError":
-        self._asked.pop(number, None)
         try:
             return _parsed(self._registry, self._registry.schema(number))
         except NotRegisteredError as error:
-            self._asked[number] = time.monotonic()
-            return _UnusableError(str(error))
+            return _UnregisteredError(str(error))
         except ConfigError as error:  # at the start it let us in, and it may again
             raise RegistryError(str(error)) from error
         except _UnusableError as error:
-            return _UnusableError(f"schema {number} of the registry at {self._registry.url}: {error}")
+            return type(error)(f"schema {number} of the registry at {self._registry.url}: {error}")
 
     def decode(self, value: bytes) -> object:
         """The datum. DecodeError: `unknown_schema` where the registry has none of its id, or one of no use.
@@ -165,30 +189,47 @@ def _plain(found: Any) -> Any:
     return str(found)
 
 
+def _read_decimal(data: bytes, writer_schema: Any, reader_schema: Any = None) -> Any:
+    if len(data) > _MOST_DECIMAL:
+        raise ValueError(f"a decimal of {len(data)} bytes, at most {_MOST_DECIMAL}")
+    return LOGICAL_READERS["bytes-decimal"](data, writer_schema, reader_schema)
+
+
+LOGICAL_READERS[f"bytes-{_DECIMAL}"] = LOGICAL_READERS[f"fixed-{_DECIMAL}"] = _read_decimal
+
+
 # --- schemas ----------------------------------------------------------------------------------------------------------
 
 
 def _parsed(registry: Registry, found: Mapping[str, Any]) -> Schema:
-    """The schema of an answer, with all that it refers to. _UnusableError, RegistryError."""
+    """The schema of an answer, with all that it refers to. _UnusableError, RegistryError, ConfigError."""
     if found.get("schemaType", "AVRO") != "AVRO":
         raise _UnusableError(f"it is {shown(found['schemaType'])}, expected AVRO")
     named: dict[str, Any] = {}
     try:
         for text in _referenced(registry, found, set()):
-            fastavro.parse_schema(json.loads(text), named)
+            fastavro.parse_schema(_loaded(text), named)
         # A record is its fields, one after the other: this one changes no byte, and takes the named types along.
-        fields = [{"name": "value", "type": json.loads(found["schema"])}]
+        fields = [{"name": "value", "type": _loaded(found["schema"])}]
         schema = fastavro.parse_schema({"type": "record", "name": "streamer_message", "fields": fields}, named)
         refuse_bombs(schema, named)
-    except (_UnusableError, RegistryError):
+    except (_UnusableError, RegistryError, ConfigError):
         raise
     except NotRegisteredError as error:
-        raise _UnusableError(f"it refers to one that is not there: {error}") from error
+        raise _UnregisteredError(f"it refers to one that is not there: {error}") from error
     except RecursionError:
         raise _UnusableError("it is nested too deeply") from None
     except Exception as error:  # what is no schema, fastavro tells by many exceptions
         raise _UnusableError(f"it is no Avro schema: {' '.join(repr(error).split())[:100]}") from error
     return schema
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, object_hook=_with_own_decimal)
+
+
+def _with_own_decimal(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {"logicalType": _DECIMAL} if schema.get("logicalType") == "decimal" else schema
 
 
 def _referenced(registry: Registry, found: Mapping[str, Any], seen: set[tuple[str, int]]) -> Iterator[str]:
@@ -235,6 +276,8 @@ class _Sizes:
             case {"type": "array", "items": each} | {"type": "map", "values": each}:
                 return self._of_items(schema["type"], each)
             case {"type": "fixed", "size": size}:
+                if size > _MOST_DECIMAL and schema.get("logicalType") == _DECIMAL:
+                    raise _UnusableError(f"a decimal in it has {size} bytes, at most {_MOST_DECIMAL}")
                 return size, int(size == 0)
             case {"type": "enum"}:
                 return 1, 0

@@ -22,6 +22,7 @@ LARGEST_ANSWER = 2**20
 _ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 _CHUNK = 64 * 1024
 _REFUSED = (401, 403)
+_TROUBLED = (408, 429)  # with all of 5xx; a later try may be answered otherwise
 _SHOWN = 300
 
 
@@ -30,7 +31,7 @@ class RegistryError(BrokerError):
 
 
 class NotRegisteredError(StreamerError):
-    """The registry has no such schema."""
+    """The registry has no such schema, or none that it gives us: it refuses the id, or the answer is too long."""
 
 
 class Registry:
@@ -68,7 +69,7 @@ class Registry:
         try:
             self._ask("/schemas/types")
         except NotRegisteredError:
-            raise ConfigError(f"registry.url: what answers at {self.url} is no schema registry") from None
+            raise self._no_registry() from None
 
     def schema(self, number: int) -> dict[str, Any]:
         """The schema of an id: `schema` its text, `schemaType` (Avro without), `references`.
@@ -83,11 +84,17 @@ class Registry:
 
     def register(self, subject: str, schema: str) -> int:
         """The id of an Avro schema under `subject`, new or known. RegistryError; ConfigError where it is refused."""
-        answer = self._ask(f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema})
+        try:
+            answer = self._ask(f"/subjects/{quote(subject, safe='')}/versions", {"schema": schema})
+        except NotRegisteredError:
+            raise self._no_registry() from None
         number = _object(answer, self.url).get("id")
         if not isinstance(number, int):
             raise RegistryError(f"the registry at {self.url} gave no id for subject {subject!r}")
         return number
+
+    def _no_registry(self) -> ConfigError:
+        return ConfigError(f"registry.url: what answers at {self.url} is no schema registry")
 
     def _ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(dict(body)).encode()
@@ -95,7 +102,7 @@ class Registry:
         request = urllib.request.Request(self.url + path, data, headers)
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                return json.loads(self._read(response))
+                return json.loads(self._read(response, path))
         except urllib.error.HTTPError as error:
             raise self._refusal(error, path, is_new=body is not None) from None
         except (OSError, HTTPException) as error:
@@ -106,13 +113,13 @@ class Registry:
         except (ValueError, RecursionError) as error:
             raise RegistryError(f"what answers at {self.url} speaks no JSON: check registry.url") from error
 
-    def _read(self, response: HTTPResponse) -> bytes:
+    def _read(self, response: HTTPResponse, path: str) -> bytes:
         """All of the answer; a socket's own time-out begins anew with each byte."""
         deadline, content = time.monotonic() + self._timeout, bytearray()
         while chunk := response.read1(_CHUNK):
             content += chunk
             if len(content) > LARGEST_ANSWER:
-                raise RegistryError(f"the registry at {self.url} answers with more than {LARGEST_ANSWER} bytes")
+                raise self._missing(path, f"more than {LARGEST_ANSWER} bytes")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"its answer takes longer than {self._timeout:g} s")
         return bytes(content)
@@ -124,11 +131,14 @@ class Registry:
                 f"the registry at {self.url} refuses us ({said}): check registry.username, and"
                 " STREAMER_REGISTRY__PASSWORD or registry.password_file"
             )
-        if error.code == 404 and not is_new:
-            return NotRegisteredError(f"the registry at {self.url} has no {path} ({said})")
-        if is_new and 400 <= error.code < 500:
+        if not 400 <= error.code < 500 or error.code in _TROUBLED:
+            return RegistryError(f"the registry at {self.url} answers {path} with {said}")
+        if is_new:
             return ConfigError(f"the registry at {self.url} refuses the schema of the forecasts: {said}")
-        return RegistryError(f"the registry at {self.url} answers {path} with {said}")
+        return self._missing(path, said)
+
+    def _missing(self, path: str, why: str) -> NotRegisteredError:
+        return NotRegisteredError(f"the registry at {self.url} has no {path} ({why})")
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:

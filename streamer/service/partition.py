@@ -8,7 +8,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from streamer import control
-from streamer.codec import DecodeLimits
+from streamer.codec import DecodeLimits, DecodeReason
 from streamer.codecs import Codec
 from streamer.codecs.json_text import JsonCodec
 from streamer.core import checkpoint
@@ -99,7 +99,8 @@ class Replay:
 class Batch:
     """What came of some records: all of it becomes visible at once, with the offset after them.
 
-    expired: names of the streams that were dropped; one may be back.
+    expired: names of the streams that were dropped; one may be back. lacked_schema: whether a message was refused whose
+    schema the registry may have later.
     """
 
     next_offset: int
@@ -107,6 +108,7 @@ class Batch:
     steps: list[tuple[Stream | None, Step]] = field(default_factory=list)
     saved: list[Stream] = field(default_factory=list)
     expired: list[str] = field(default_factory=list)
+    lacked_schema: bool = False
 
 
 @dataclass
@@ -143,7 +145,10 @@ class Partition:
         return f"{self.topic}-{self.number}"
 
     def process(self, record: ConsumerRecord, batch: Batch) -> None:
-        """Take in one record; its outcome goes to `batch`. Raises only when errors of ours come in a row."""
+        """Take in one record; its outcome goes to `batch`.
+
+        Raises only when errors of ours come in a row, or when the forecast cannot be encoded: StreamerError.
+        """
         batch.next_offset = record.offset + 1
         stream: Stream | None = None
         try:
@@ -246,23 +251,35 @@ class Partition:
         outcome = step.outcome
         if isinstance(outcome, Forecast):
             assert stream is not None
-            forecast = forecast_record(self.settings.forecasts, outcome, stream.name, record, self.settings.codec)
-            batch.records.append(forecast)
+            batch.records.append(self._encoded(outcome, stream.name, record))
             stream.ticks += 1
         elif isinstance(outcome, Rejected):
             letters = self.settings.dead_letters
             batch.records.append(dead_letter_record(letters, record, outcome, self.largest_dead_letter))
+            batch.lacked_schema = batch.lacked_schema or outcome.reason == DecodeReason.UNKNOWN_SCHEMA
         if stream is not None and stream.unsaved is None:
             stream.unsaved = Replay(record.offset, self.newest)
         batch.steps.append((stream, step))
+
+    def _encoded(self, forecast: Forecast, stream: str, record: ConsumerRecord) -> OutputRecord:
+        try:
+            return forecast_record(self.settings.forecasts, forecast, stream, record, self.settings.codec)
+        except (BrokerError, ConfigError):
+            raise
+        except Exception as error:  # a codec of the user's: without it a forecast would be lost, and nobody told
+            raise StreamerError(
+                f"output.codec: the forecast of {self.topic}-{self.number} offset {record.offset} cannot be encoded: "
+                f"{' '.join(repr(error).split())[:300]}"
+            ) from error
 
     def save_due(self, batch: Batch, *, everything: bool = False) -> None:
         """Add the snapshots that are due to `batch`: those of new streams, of long unsaved ones, or of all.
 
         Of all also where a stream was dropped: a replay that began before would lack it, and below `limits.streams`
-        take in one that was refused for its sake.
+        take in one that was refused for its sake. And where a schema was lacking: once the registry has it, a replay
+        that began before would make a tick of what is a dead letter.
         """
-        everything = everything or bool(batch.expired)
+        everything = everything or bool(batch.expired) or batch.lacked_schema
         touched = dict.fromkeys(stream.name for stream, _ in batch.steps if stream is not None)
         for stream in self.streams.values() if everything else filter(None, map(self.streams.get, touched)):
             fresh = stream.held == 0

@@ -46,7 +46,8 @@ class OutputRecord:
 def forecast_record(topic: str, forecast: Forecast, stream: str, source: ConsumerRecord, codec: Codec) -> OutputRecord:
     """A forecast, with the attributes of a CloudEvent in binary mode as headers.
 
-    CloudEvents, Kafka protocol binding 1.0.2, section 3.2. `traceparent` of the tick is passed through.
+    CloudEvents, Kafka protocol binding 1.0.2, section 3.2. `traceparent` of the tick is passed through. Raises
+    what the codec does, TypeError where it gives no bytes.
     """
     identity = (source.topic, source.partition, source.offset)
     headers = [
@@ -58,7 +59,9 @@ def forecast_record(topic: str, forecast: Forecast, stream: str, source: Consume
         ("ce_time", format_time(forecast.as_of).encode()),
         *((name, value) for name, value in source.headers if name in ("traceparent", "tracestate")),
     ]
-    value = codec.encode(forecast_message(forecast, stream, identity))
+    value: object = codec.encode(forecast_message(forecast, stream, identity))
+    if not isinstance(value, bytes):
+        raise TypeError(f"encode gave {type(value).__name__}, expected bytes")
     return OutputRecord(topic, stream.encode(), value, tuple(headers))
 
 
