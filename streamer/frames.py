@@ -81,9 +81,9 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def milliseconds(index: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
-    """Times as milliseconds since the Unix epoch."""
-    return index.as_unit("ms").asi8
+def milliseconds(index: pd.Index) -> npt.NDArray[np.int64]:
+    """Times, as `read_prices` gives them, as milliseconds since the Unix epoch."""
+    return pd.DatetimeIndex(index).as_unit("ms").asi8
 
 
 def found_step(times: npt.NDArray[np.int64], name: str) -> int:
@@ -111,7 +111,7 @@ def training_set(prices: pd.DataFrame, settings: EngineSettings) -> TrainingSet:
     buffer, readable = TickBuffer(settings.history, len(symbols)), Levels.reading(changes)
     position = Position()
     rows: Floats = prices.to_numpy(np.float64)
-    for time, row in zip(milliseconds(pd.DatetimeIndex(prices.index)).tolist(), rows, strict=True):
+    for time, row in zip(milliseconds(prices.index).tolist(), rows, strict=True):
         usable = readable.usable(row)
         if np.isnan(usable).all():
             continue

@@ -47,7 +47,7 @@ def test_the_file_is_the_articles_and_reads_back_to_the_same_bits(
     prices = read_prices(file)
     expected = sawtooth(18_000, 60_000)[DROPPED:]
     assert prices.to_dict("records") == [row.prices for row in expected]
-    assert milliseconds(prices.index).tolist() == [row.time for row in expected]  # type: ignore[arg-type]
+    assert milliseconds(prices.index).tolist() == [row.time for row in expected]
 
 
 def test_rows_columns_step_and_seed_are_as_asked_for(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_rows_columns_step_and_seed_are_as_asked_for(tmp_path: Path) -> None:
     prices = read_prices(file)
     expected = sawtooth(20, 1500, columns=5, seed=3, first=DROPPED)
     assert prices.to_dict("records") == [row.prices for row in expected]
-    assert milliseconds(prices.index).tolist() == [row.time for row in expected]  # type: ignore[arg-type]
+    assert milliseconds(prices.index).tolist() == [row.time for row in expected]
 
 
 def test_periods_are_of_18_rows_less_the_ten_dropped(tmp_path: Path) -> None:

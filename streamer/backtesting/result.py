@@ -228,5 +228,5 @@ def _utc(times: np.ndarray) -> pd.DatetimeIndex:
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Blank cells where there is nothing; numbers that read back to the same bits."""
-    times = [format_time(time) for time in milliseconds(pd.DatetimeIndex(frame.index)).tolist()]
+    times = [format_time(time) for time in milliseconds(frame.index).tolist()]
     frame.set_axis(pd.Index(times, name="timestamp"), axis=0).to_csv(path)

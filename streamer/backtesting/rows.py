@@ -52,7 +52,7 @@ def check(prices: pd.DataFrame, engine: EngineSettings, name: str) -> Rows:
     """The rows of a table as `frames.price_table` gives it; `name` stands for it in notices and errors (UsageError)."""
     symbols = tuple(prices.columns)
     targets = _targets(symbols, engine, name)
-    times = milliseconds(pd.DatetimeIndex(prices.index))
+    times = milliseconds(prices.index)
     values = prices.to_numpy(np.float64)
     notices = []
     if (np.diff(times) < 0).any():

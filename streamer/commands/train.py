@@ -88,7 +88,7 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
 
     engine = engine_settings(settings)
     prices = read_prices(path, engine.symbols)
-    step = found_step(milliseconds(prices.index), str(path))  # type: ignore[arg-type]  # a DatetimeIndex
+    step = found_step(milliseconds(prices.index), str(path))
     if step != engine.step:
         print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
     history = training_set(prices, replace(engine, step=step))

@@ -5,7 +5,6 @@ after the last row of its history) and `manifest.json`. Hashes detect damage, no
 """
 
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -140,7 +139,7 @@ def write(artifact: Artifact, folder: Path, key: bytes | None = None) -> None:
         for name, data in artifact.contents(key).items():
             (temporary / name).write_bytes(data)
         if folder.exists():
-            os.rename(folder, temporary / "replaced")  # noqa: PTH104 -- a folder cannot be renamed over another
+            folder.rename(temporary / "replaced")  # a folder cannot be renamed over another
         temporary.rename(folder)
         shutil.rmtree(folder / "replaced", ignore_errors=True)
     except OSError as error:

@@ -2,13 +2,13 @@
 
 import json
 import logging
-import os
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -212,7 +212,7 @@ class ModelStore:
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}"
         try:
             self._fs.pipe_file(temporary, data)
-            os.replace(temporary, path)  # noqa: PTH105 -- fsspec's own move copies
+            Path(temporary).replace(path)  # fsspec's own move copies
         except BaseException:
             self._remove(temporary)
             raise

@@ -29,7 +29,7 @@ def is_nameless(error: KafkaError) -> bool:
     return UnknownError.__name__ in str(error)
 
 
-class Group(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class Group(ConsumerRebalanceListener):
     """Starts a worker for each partition assigned, and ends it before the partition goes to another member.
 
     aiokafka logs and swallows what a listener raises, so this one raises nothing: a worker that fails sets `failed`,

@@ -99,8 +99,8 @@ class Metrics:
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Each counter would get a twin that tells when it was made: half of all series, of use to nobody here.
-        # The library has this as a switch of the process only, and without annotations.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        # The library has this as a switch of the process only.
+        disable_created_metrics()
         self.registry = registry
         self._clock = clock
         self._newest: dict[str, _NewestTick] = {}

@@ -50,7 +50,7 @@ async def committed(
     return None if offset < 0 else OffsetAndMetadata(offset, metadata)
 
 
-class _OffsetFetchResponse_v7(Response):  # type: ignore[misc]  # noqa: N801 - as aiokafka names its own
+class _OffsetFetchResponse7(Response):
     API_KEY = 9
     API_VERSION = _STABLE
     SCHEMA = Schema(
@@ -78,11 +78,11 @@ class _OffsetFetchResponse_v7(Response):  # type: ignore[misc]  # noqa: N801 - a
     )
 
 
-class _OffsetFetchRequest_v7(RequestStruct):  # type: ignore[misc]  # noqa: N801
+class _OffsetFetchRequest7(RequestStruct):
     FLEXIBLE_VERSION: ClassVar[bool] = True
     API_KEY = 9
     API_VERSION = _STABLE
-    RESPONSE_TYPE = _OffsetFetchResponse_v7
+    RESPONSE_TYPE = _OffsetFetchResponse7
     SCHEMA = Schema(
         ("consumer_group", CompactString("utf-8")),
         (
@@ -96,7 +96,7 @@ class _OffsetFetchRequest_v7(RequestStruct):  # type: ignore[misc]  # noqa: N801
     )
 
 
-class _OffsetFetch(Request[OffsetFetchRequest_v3 | _OffsetFetchRequest_v7]):  # type: ignore[misc]
+class _OffsetFetch(Request[OffsetFetchRequest_v3 | _OffsetFetchRequest7]):
     API_KEY = 9
 
     def __init__(self, group_id: str, tp: TopicPartition, require_stable: bool) -> None:
@@ -105,8 +105,8 @@ class _OffsetFetch(Request[OffsetFetchRequest_v3 | _OffsetFetchRequest_v7]):  # 
         self._require_stable = require_stable
 
     def build(
-        self, request_struct_class: type[OffsetFetchRequest_v3 | _OffsetFetchRequest_v7]
-    ) -> OffsetFetchRequest_v3 | _OffsetFetchRequest_v7:
+        self, request_struct_class: type[OffsetFetchRequest_v3 | _OffsetFetchRequest7]
+    ) -> OffsetFetchRequest_v3 | _OffsetFetchRequest7:
         """As the broker speaks it."""
         topic, partitions = self._tp.topic, [self._tp.partition]
         if request_struct_class.API_VERSION < _STABLE:

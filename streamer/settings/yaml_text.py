@@ -76,11 +76,11 @@ class _Loader(yaml.BaseLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]  # so in types-PyYAML
+            mark = self.get_event().start_mark
             reason = "aliases are not read here, write the value out"
             raise yaml.composer.ComposerError(None, None, reason, mark)
         if self._level > _DEEPEST:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
         self._level += 1
         node = super().compose_node(parent, index)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from streamer.core.catchup import STATELESS
 from streamer.core.forecaster import LSTM, PERSISTENCE, SERVED
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import TrainingError, UsageError
+from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
 from tests.backtesting.helpers import HALF, SMALL, Learner, bits, checked, run, walk
@@ -75,10 +77,10 @@ class TestWhenAModelServes:
 
     def test_a_training_that_fails_later_leaves_the_model_that_serves(self) -> None:
         class FailsLater(Learner):
-            def train(self, history: TrainingSet, champion: object) -> object:  # type: ignore[override]
+            def train(self, history: TrainingSet, champion: Artifact | None) -> tuple[dict[str, Any], Artifact]:
                 if self.histories:
                     raise TrainingError("out of memory")
-                return super().train(history, champion)  # type: ignore[arg-type]
+                return super().train(history, champion)
 
         result = Result(run(walk(100), FailsLater(), options=Options(train_fraction=0.5, retrain_every=20)))
         assert result.trainings["outcome"].tolist() == ["promoted", "failed", "failed"]
@@ -87,7 +89,7 @@ class TestWhenAModelServes:
 
     def test_a_first_training_that_fails_is_an_error(self) -> None:
         class Fails(Learner):
-            def train(self, history: TrainingSet, champion: object) -> object:  # type: ignore[override]
+            def train(self, history: TrainingSet, champion: Artifact | None) -> tuple[dict[str, Any], Artifact]:
                 raise TrainingError("out of memory")
 
         with pytest.raises(TrainingError, match="out of memory"):

@@ -40,7 +40,7 @@ def holds_uncommitted(bootstrap: str, topic: str, number: int = 0) -> bool:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     partition = TopicPartition(topic, number)
     levels = (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED)
-    latest = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+    latest = {partition: OffsetSpec.latest()}
     answers = [admin.list_offsets(latest, isolation_level=level)[partition] for level in levels]
     try:
         end, stable = (answer.result(timeout=10).offset for answer in answers)

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -226,7 +226,12 @@ plans = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=25, max_s
 """How many records each batch has, and whether the owner dies after it."""
 
 
+SEATED = [("a", 0, 0), ("b", 0, 0), ("a", EXPIRE, -1), ("c", 0, -1), ("a", 0, 0)]
+"""c is refused for want of a seat just before b leaves one."""
+
+
 @hypothesis.settings(deadline=None)
+@example(SEATED, [(1, False)] * 24 + [(1, True)], 3, 2)
 @given(ticks, plans, st.integers(1, 4), st.sampled_from([2, 10]))
 def test_outputs_and_streams_are_those_of_an_owner_who_never_stopped(
     drawn: list[tuple[str, int, int]], plan: list[tuple[int, bool]], snapshot_every: int, streams: int

@@ -272,7 +272,7 @@ def test_the_openmetrics_page_can_be_parsed_and_its_counters_are_counters(
 ) -> None:
     use_everything(metrics)
     encode, _ = choose_encoder("application/openmetrics-text; version=1.0.0")
-    families = text_string_to_metric_families(encode(registry).decode())  # type: ignore[no-untyped-call]
+    families = text_string_to_metric_families(encode(registry).decode())
     types = {family.name: family.type for family in families}
     assert types["streamer_squared_error"] == types["streamer_scored_forecasts"] == "counter"
     assert types["streamer_rmse"] == "gauge"

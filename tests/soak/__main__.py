@@ -17,7 +17,7 @@ the swaps are given to both; in mode live the daemons train, and the second run 
 Each round ends with a line of JSON, on stdout and in --out. A run with the same --out goes on behind its last round.
 Round N of seed S is always drawn alike (--first N --rounds 1 repeats it); what the machine makes of it is not.
 Exit code 1: something was lost, doubled or different, a daemon ended by itself, or a zombie that woke up led to more
-than three fencings. The logs of such a round are kept, the broker's too (kafka.tools.DumpLogSegments reads them).
+than three fencings. The logs of such a round are kept, the broker's too (DumpLogSegments of kafka-tools reads them).
 """
 
 import argparse
