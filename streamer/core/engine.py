@@ -373,14 +373,17 @@ class ForecastEngine:
         if self.serving is not None:
             self.serving = Serving.start(self.serving.model, self.serving.state, self.index, self.market.levels)
 
-    def adjust(self, adjustment: Adjustment) -> Step:
+    def adjust(self, adjustment: Adjustment, opened: Mapping[str, float] = {}) -> Step:
         """Bring what is held of a symbol's past to the prices or the name that it has from now on.
 
-        The model in service goes on, translated. All of it is worked out before anything is changed.
+        The model in service goes on, translated. All of it is worked out before anything is changed. opened: prices of
+        the step that is open before the engine; one that it knows by them alone gets its column now.
         """
         self._follow_schedule()
-        if (reason := obstacle(self, adjustment)) is not None:
+        if (reason := obstacle(self, adjustment, opened)) is not None:
             return Step(Rejected(INVALID, reason))
+        if adjustment.symbol not in self.index:
+            self.widen((adjustment.symbol,))
         column, ratio, name = self.index[adjustment.symbol], adjustment.ratio, adjustment.name
         adjustments = (*self.adjustments, adjustment)[-KEPT:]
         market = self.market.adjusted(column, ratio)

@@ -25,6 +25,7 @@ from streamer.service.partition import Batch, Partition, PartitionSettings
 from streamer.service.records import OutputRecord
 from streamer.service.telemetry import Telemetry
 from streamer.settings import Settings
+from tests.service.test_control import asks
 from tests.service.test_expiry import Log, fed, outputs, partition, restored, settings
 from tests.service.test_read_back import read_back
 from tests.support import shared_data
@@ -192,6 +193,14 @@ def test_it_is_where_ticks_were_refused_for_their_symbol() -> None:
     found = replace(found, engine=replace(found.engine, max_symbols=2))
     steps = [(at, {"C": 1.0} if at % 5 == 4 else {"A": 1.0 + at, "B": 2.0 + at}) for at in range(40)]
     the_history_is_read_back(found, [partial(n, at, prices) for n, (at, prices) in enumerate(steps)], 35)
+
+
+def test_it_is_where_a_symbol_was_renamed_that_only_the_open_step_had() -> None:
+    records = [record(n, n, A=1.0 + n) for n in range(9)]
+    records += [record(9, 9, B=8.0), asks(10, "a", symbol="B", ratio=0.25, rename="C")]
+    records += [record(n, n, A=1.0, C=2.0) for n in range(11, 20)]
+    for cut in (10, 11, 19):
+        the_history_is_read_back(assembling(window=2), records, cut)
 
 
 def the_history_is_read_back(found: PartitionSettings, records: list[ConsumerRecord], cut: int) -> None:
