@@ -132,8 +132,9 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "options", "problem"),
         [
-            ("json", {"a": 1}, "input.options: unknown key 'a': this codec has none"),
-            ("csv", {"colums": []}, "input.options: unknown key 'colums': the options here are columns, delimiter"),
+            ("json", {"a": 1}, "input.options.a: unknown option: this codec has none"),
+            ("csv", {"colums": []}, "input.options.colums: unknown option: did you mean 'columns'?"),
+            ("csv", {"quote": "'"}, "input.options.quote: unknown option: the options here are columns, delimiter"),
             ("csv", {"columns": "a,b"}, "input.options.columns: found 'a,b', expected a list of names"),
             ("csv", {"columns": ["a", 1]}, "input.options.columns: found ['a', 1], expected a list of names"),
             ("csv", {"columns": ["a", "a"]}, "input.options.columns: a name stands twice, expected each once"),

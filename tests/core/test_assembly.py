@@ -324,9 +324,8 @@ def test_a_tick_that_closes_the_step_before_leaves_its_own_open_to_the_next() ->
 def test_a_symbol_that_stands_in_the_open_step_alone_can_be_split_and_renamed() -> None:
     found = assembly()
     fed(found, [at(0, A=1.0), at(1, B=8.0)])
-    for number, asked in enumerate([{"ratio": 0.25}, {"renamed": "C"}, {"ratio": 3.0, "renamed": "D"}]):
-        symbol = "BBC"[number]
-        assert found.adjust(Adjustment(number, symbol, **asked)).outcome == Dropped("adjusted")
+    for adjustment in (Adjustment(0, "B", 0.25), Adjustment(1, "B", renamed="C"), Adjustment(2, "C", 3.0, "D")):
+        assert found.adjust(adjustment).outcome == Dropped("adjusted")
     assert fed(found, [at(1.5, A=2.0), at(2, D=7.0)]) == ["merged", "forecast"]
     assert found.engine.symbols == ("A", "D")
     assert held(found) == [[1.0, -1.0], [2.0, 6.0]]

@@ -199,7 +199,7 @@ def test_it_is_where_ticks_were_refused_for_their_symbol() -> None:
 def test_a_step_of_which_the_log_that_is_read_has_but_the_end_is_none(start: int) -> None:
     """Of one symbol, its price would be missing as if nothing had been traded."""
     found, symbols = assembling(window=2), ("A", "B")
-    records = [record(2 * n + part, n, **{symbols[part]: 1.0 + n}) for n in range(12) for part in (0, 1)]
+    records = [partial(2 * n + part, n, {symbols[part]: 1.0 + n}) for n in range(12) for part in (0, 1)]
     log = Begun(records, start=start)
     owner = partition(found)
     log.commit(owner, everything_saved(owner, records))
