@@ -282,7 +282,10 @@ class TestErrors:
             ("feed.step", 1.0005, "expected a whole number of milliseconds"),
             ("feed.symbols", ["A", "A"], "expected each symbol once"),
             ("feed.symbols", ["A\n"], "expected a symbol"),
-            ("feed.symbols", "A", "found 'A', expected a list"),
+            ("feed.symbols", "A, B", "found 'A, B', expected a list, such as [A, B]"),
+            ("feed.symbols", "A]", "found 'A]', expected a list"),
+            ("input.fields", "ts", "found 'ts', expected a value such as {time: ts, prices: prices}"),
+            ("scoring", 3, "found 3, expected a section with the keys window"),
             ("feed.window", 1.5, "found 1.5, expected a whole number"),
             ("feed.window", True, "found true, expected a whole number"),
             ("network.layers", [], "expected 1 to 8 layers"),
@@ -359,6 +362,44 @@ class TestErrors:
                 "input.fields.price: found '.', expected a path, as fields.prices is null",
             ),
             (
+                {"input__fields": {"prices": None, "symbol": "s", "price": "$timestamp"}},
+                "input.fields.price: found '$timestamp', expected a path, as fields.prices is null",
+            ),
+            (
+                {"input__fields": {"prices": None, "symbol": "s", "price": "ts"}},
+                "input.fields.price: found 'ts', expected another path than that of fields.time, 'ts'",
+            ),
+            (
+                {"input__fields": {"prices": None, "symbol": "q", "price": "q.px"}},
+                "input.fields.price: found 'q.px', expected another path than that of fields.symbol, 'q'",
+            ),
+            (
+                {"input__fields": {"time": "x", "prices": "x"}},
+                "input.fields.prices: found 'x', expected another path than that of fields.time, 'x'",
+            ),
+            (
+                {"input__fields": {"time": "x", "prices": "x.data"}},
+                "input.fields.prices: found 'x.data', expected another path than that of fields.time, 'x'",
+            ),
+            (
+                {"input__fields__key": "prices"},
+                "input.fields.prices: found 'prices', expected another path than that of fields.key, 'prices'",
+            ),
+            (
+                {"input__fields__key": "ts"},
+                "input.fields.key: found 'ts', expected another path than that of fields.time",
+            ),
+            ({"input__fields__key": "$timestamp"}, "input.fields.key: found '$timestamp', expected a path, $key, "),
+            (
+                {"input__fields": {"symbol": "s", "price": "s"}},
+                "input.fields.price: found 's', expected another member than that of fields.symbol, 's'",
+            ),
+            (
+                {"input__fields": {"prices": ".", "symbol": "s", "price": "p"}},
+                "input.fields.prices: found '.', expected null (one symbol a message), or the path of a list of"
+                " objects: fields.symbol 's' makes the message itself a list, in which there is no fields.time 'ts'",
+            ),
+            (
                 {"input__fields__symbol": "s"},
                 "input.fields.price: found null, expected the member with the price, as fields.symbol is set",
             ),
@@ -414,6 +455,20 @@ class TestErrors:
         (found,) = problems(None, **overrides)
         assert problem in found
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"time": "at", "prices": None, "symbol": "s", "price": "p", "key": "s"},
+            {"time": "at", "prices": None, "symbol": "$header.a", "price": "$header.b", "key": "$key"},
+            {"time": "q.t", "prices": "q"},
+            {"time": "t", "prices": ".", "key": "venue"},
+            {"time": "0.t", "prices": ".", "symbol": "s", "price": "p"},
+            {"time": "$header.at", "prices": ".", "symbol": "q.s", "price": "q.p"},
+        ],
+    )
+    def test_paths_that_may_make_sense_are_taken(self, fields: dict[str, Any]) -> None:
+        Fields.model_validate(fields)
+
 
 class TestPaths:
     @pytest.mark.parametrize(
@@ -432,7 +487,7 @@ class TestPaths:
     def test_a_path_is_text_or_a_list_and_shown_so_that_it_is_read_back(
         self, written: Any, path: Any, shown: Any
     ) -> None:
-        fields = Fields.model_validate({"prices": written, "symbol": "s", "price": "p"})
+        fields = Fields.model_validate({"time": "$timestamp", "prices": written, "symbol": "s", "price": "p"})
         assert fields.prices == path
         assert fields.model_dump()["prices"] == shown
         assert Fields.model_validate(fields.model_dump()) == fields

@@ -56,6 +56,12 @@ def find(where: KeyPath) -> FieldInfo | None:
     return info
 
 
+def section_at(where: KeyPath) -> type[Section] | None:
+    """The section that the key at `where` opens, None for another one; of no keys, all settings."""
+    info = find(where)
+    return _section_of(info) if info else None if where else Settings
+
+
 def types_at(where: KeyPath) -> set[Any]:
     """The types that the key at `where` takes, `NoneType` where it may be null; none for an unknown key."""
     return {_bare(member) for member in _members(where)}

@@ -3,13 +3,14 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
 from streamer.settings.calendar import Calendar
 from streamer.settings.input import Input, Output, Registry
 from streamer.settings.kafka import Kafka
+from streamer.settings.origins import Origins
 from streamer.settings.types import (
     DAY,
     DEFAULT,
@@ -347,6 +348,8 @@ class Settings(Section):
     log: Log = Field(default_factory=Log, description="The log.")
     daemon: Daemon = Field(default_factory=Daemon, description="The process.")
 
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
     @model_validator(mode="before")
     @classmethod
     def _kafka_present(cls, data: Any) -> Any:
@@ -376,6 +379,15 @@ class Settings(Section):
         if self.input.close == "complete" and not self.feed.symbols:
             conflict("input.close", "complete", "feed.symbols beside it: without, no step can be known to be complete")
         return self
+
+    def remember(self, origins: Origins) -> None:
+        """Keep what gave each key."""
+        self._origins = origins
+
+    @property
+    def origins(self) -> Origins:
+        """What gave each key, as far as it is known."""
+        return self._origins
 
     def effective(self) -> str:
         """All values as YAML, secrets masked; it loads again to the same settings but for the secrets."""

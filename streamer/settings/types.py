@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -60,6 +60,12 @@ class Section(BaseModel):
     """Base of all sections: immutable, unknown keys refused, types not guessed (`true` is no number)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    EXAMPLE: ClassVar[str] = ""
+    """How a value of it may look, for who has given none."""
+
+    SYNONYMS: ClassVar[Mapping[str, str]] = {}
+    """Keys of it by other names that people are likely to try, which are not like them as text."""
 
     @model_validator(mode="before")
     @classmethod
