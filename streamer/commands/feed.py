@@ -26,6 +26,7 @@ _EPILOG = """\
 examples:
   streamer feed -c config/streamer.yaml prices.csv --rate 10
   streamer feed -c config/streamer.yaml prices.csv --rate 0 --keep-times --limit 10000
+  streamer feed -c config/streamer.yaml prices.csv --live                         as if it came from now on
 
 DATA.csv: first column the time (ISO-8601, UTC if it has no zone; or epoch milliseconds), then a column of prices per
 symbol; a blank cell is no price. The whole file is checked before anything is sent. Ctrl-C stops it and says how many
@@ -47,8 +48,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--rate", type=types.rate, default=1.0, metavar="N", help="ticks a second (default 1); 0: no pause"
     )
-    parser.add_argument(
+    times = parser.add_mutually_exclusive_group()
+    times.add_argument(
         "--keep-times", action="store_true", help="send the times of the file; else shifted so that the last is now"
+    )
+    times.add_argument(
+        "--live", action="store_true", help="shift them so that the first is now, and send one each feed.step"
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="only the first N rows")
     parser.add_argument("--key", metavar="KEY", help="record key: the stream's name")
@@ -113,7 +118,9 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
     if stop.is_set():
         return
     now = time.time_ns() // 1_000_000
-    shift = 0 if arguments.keep_times else shift_to(now, survey.last, settings.feed.step_ms)
+    of_now = survey.first if arguments.live else survey.last
+    shift = 0 if arguments.keep_times else shift_to(now, of_now, settings.feed.step_ms)
+    rate = 1 / settings.feed.step if arguments.live else arguments.rate
     span = f"{format_time(survey.first + shift)} to {format_time(survey.last + shift)}"
     _say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
     began = time.monotonic()
@@ -122,7 +129,7 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
         try:
             with _progress(survey.rows) as progress:
                 ticks = shifted(file.ticks(arguments.limit), shift)
-                await publisher.publish(ticks, arguments.rate, stop, progress)
+                await publisher.publish(ticks, rate, stop, progress)
         finally:
             seconds = time.monotonic() - began
             ending = "interrupted: " if stop.is_set() else ""

@@ -66,7 +66,7 @@ def type_name(key: Key) -> str:
     if unit is not None:
         names = ["duration" if unit is DURATION else "size"]
     else:
-        kinds = sorted(types_at(key) - {NoneType}, key=lambda kind: (get_origin(kind) is not Literal, str(kind)))
+        kinds = sorted(types_at(key) - {NoneType}, key=lambda kind: (not _is_literal(kind), str(kind)))
         names = list(dict.fromkeys(name for each in kinds for name in _names(each)))
     if key[:2] == ("input", "fields"):
         names = ["path"]
@@ -92,9 +92,13 @@ def _number(value: float) -> str:
 
 
 def _names(kind: Any) -> list[str]:
-    if get_origin(kind) is Literal:
+    if _is_literal(kind):
         return [code(value) for value in get_args(kind)]
     return [_NAMES[get_origin(kind) or kind]]
+
+
+def _is_literal(kind: Any) -> bool:
+    return bool(get_origin(kind) == Literal)
 
 
 def _section(section: Key) -> str:

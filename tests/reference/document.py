@@ -26,7 +26,7 @@ Written by `scripts/reference` from the code; edit that. [README.md](README.md) 
 _CONFIGURATION = """\
 ## Configuration
 
-One file of YAML or JSON (`-c`), every key of which can be set in the environment instead; of both the environment counts.
+One file of YAML or JSON (`-c`), any key of which can be set in the environment instead; of both, that counts.
 Durations: 500ms, 60s, 5m, 1h, 30d. Sizes: 1MB, 512MiB, 4GiB. Lists and maps in the environment are YAML. Only
 `kafka.bootstrap_servers` has no default. Secrets come from the environment or from the file that `..._file` names.
 [config/streamer.yaml](config/streamer.yaml) has all of it, with comments."""
@@ -34,14 +34,14 @@ Durations: 500ms, 60s, 5m, 1h, 30d. Sizes: 1MB, 512MiB, 4GiB. Lists and maps in 
 _METRICS = """\
 ## Metrics
 
-Series of a stream are those of the one process that owns it, and go with it. Symbols are labels for up to 2,000 pairs of
-stream and symbol; `streamer_series_dropped` counts the rest."""
+Series of a stream are those of the one process that owns it, and go with it. Symbols are labels for up to 2,000 pairs
+of stream and symbol; `streamer_series_dropped` counts the rest."""
 
 _TOPICS = """\
 ## Topics
 
-Names are those of `kafka.topics`; the same for programs is [config/asyncapi.yaml](config/asyncapi.yaml). What is said of
-ticks holds for the defaults of `input`, of forecasts for `output.codec: json`."""
+Names are those of `kafka.topics`; the same for programs is [config/asyncapi.yaml](config/asyncapi.yaml). What is said
+of ticks holds for the defaults of `input`, of forecasts for `output.codec: json`."""
 
 _ENDPOINTS = """\
 ## HTTP

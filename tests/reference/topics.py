@@ -43,10 +43,10 @@ def _channel(channel: Mapping[str, Any]) -> str:
 def _message(message: Mapping[str, Any]) -> str:
     key = message["bindings"]["kafka"]["key"]
     rows = [("key", "", _type(key), key["description"])]
-    rows += [("field", code(name), *rest) for name, *rest in _fields(message["payload"])]
+    rows += [("field", code(name), kind, what) for name, kind, what in _fields(message["payload"])]
     if "properties" not in message["payload"]:
         rows.append(("value", "", _type(message["payload"]), message["payload"]["description"]))
-    rows += [("header", code(name), *rest) for name, *rest in _fields(message["headers"])]
+    rows += [("header", code(name), kind, what) for name, kind, what in _fields(message["headers"])]
     return f"**{message['title']}.** {message['summary']}\n\n{table(('part', 'name', 'type', 'what'), rows)}"
 
 
