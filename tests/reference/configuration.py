@@ -103,11 +103,19 @@ def _is_literal(kind: Any) -> bool:
 
 def _section(section: Key) -> str:
     rows = [
-        (code(dotted(key)), type_name(key), code(default(key)), allowed(key), code(variable(key)), _meaning(key))
+        (
+            code(dotted(key)),
+            type_name(key),
+            code(default(key)),
+            allowed(key),
+            keys.reload_at(key),
+            code(variable(key)),
+            _meaning(key),
+        )
         for key in leaves()
         if key[: len(section)] == section
     ]
-    return table(("key", "type", "default", "allowed", "environment", "meaning"), rows)
+    return table(("key", "type", "default", "allowed", "at reload", "environment", "meaning"), rows)
 
 
 def _meaning(key: Key) -> str:

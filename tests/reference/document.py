@@ -29,7 +29,11 @@ _CONFIGURATION = """\
 One file of YAML or JSON (`-c`), any key of which can be set in the environment instead; of both, that counts.
 Durations: 500ms, 60s, 5m, 1h, 30d. Sizes: 1MB, 512MiB, 4GiB. Lists and maps in the environment are YAML. Only
 `kafka.bootstrap_servers` has no default. Secrets come from the environment or from the file that `..._file` names.
-[config/streamer.yaml](config/streamer.yaml) has all of it, with comments."""
+[config/streamer.yaml](config/streamer.yaml) has all of it, with comments.
+
+What a reload (SIGHUP, or `POST /-/reload`) makes of a changed key: `at once`, taken over, the streams go on untouched;
+`streams`, taken over between two ticks; `anew`, so too, but the streams begin anew on the ticks of their ring; `restart`,
+the reload is refused as a whole."""
 
 _METRICS = """\
 ## Metrics
