@@ -32,8 +32,8 @@ Durations: 500ms, 60s, 5m, 1h, 30d. Sizes: 1MB, 512MiB, 4GiB. Lists and maps in 
 [config/streamer.yaml](config/streamer.yaml) has all of it, with comments.
 
 What a reload (SIGHUP, or `POST /-/reload`) makes of a changed key: `at once`, taken over, the streams go on untouched;
-`streams`, taken over between two ticks; `anew`, so too, but the streams begin anew on the ticks of their ring; `restart`,
-the reload is refused as a whole."""
+`streams`, taken over between two ticks; `anew`, so too, but the streams begin anew on the ticks of their ring;
+`restart`, the reload is refused as a whole."""
 
 _METRICS = """\
 ## Metrics

@@ -84,8 +84,8 @@ ENDPOINTS: dict[str, str] = {
     " `failing`.",
     "GET /api/v1/streams": "JSON by stream: `model`, `reverted` (ids that never serve again), `training`.",
     "POST /-/retrain": "Asks for a training of `stream`, or of all. Answers `requested` and `skipped`.",
-    "POST /-/reload": "Takes over what has changed in the configuration. Answers `changed`, `pending` (partitions that are"
-    " put back under it); 409 with `needs_restart` where it is refused.",
+    "POST /-/reload": "Takes over what has changed in the configuration. Answers `changed`, `pending` (partitions that"
+    " are put back under it); 409 with `needs_restart` where it is refused.",
     "POST /-/revert": "Goes back to the model of before in `stream`. Answers `stream`, `reverted`, `model`.",
 }
 """What each address is for."""
