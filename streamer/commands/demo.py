@@ -25,7 +25,7 @@ _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 _EPILOG = """\
 examples:
-  streamer demo
+  streamer demo                                   until Ctrl-C
   streamer demo --ticks 1500 --json
   streamer demo --rate 20 --ticks 6000 --keep     slower, to look at its metrics meanwhile
 
@@ -44,7 +44,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ticks", type=types.count, default=3000, metavar="N", help="ticks to feed (default 3000)")
+    parser.add_argument(
+        "--ticks", type=types.count, metavar="N", help="ticks to feed (default: 3000, then one a second until Ctrl-C)"
+    )
     parser.add_argument(
         "--rate", type=types.rate, default=150.0, metavar="N", help="ticks a second (default 150); 0: no pause"
     )
@@ -82,7 +84,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> "Summary":
     with (folder / "daemon.log").open("w") as log, embedded_broker(list(Topics().model_dump().values())) as address:
         logs.configure("info", "text", log)
         settings = demo_settings(address, folder / "models", port)
-        _say(f"metrics: http://{settings.http.host}:{port}/metrics")
+        _say(f"live page: http://{settings.http.host}:{port} (metrics at /metrics)")
         with _reporter(arguments.ticks) as reporter:
             return asyncio.run(_demonstrate(settings, arguments, reporter))
 
@@ -112,7 +114,7 @@ def _free_port(wanted: int) -> int:
 
 
 @contextmanager
-def _reporter(total: int) -> "Iterator[Reporter]":
+def _reporter(total: int | None) -> "Iterator[Reporter]":
     """A progress bar on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines(total)
@@ -138,8 +140,8 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, total: int | None) -> None:
+        self._of = "" if total is None else f" of {total}"
         self._said_at = time.monotonic()
 
     def stage(self, text: str) -> None:
@@ -149,7 +151,7 @@ class _Lines:
     def forecasts(self, count: int) -> None:
         if time.monotonic() - self._said_at >= _PLAIN_SECONDS:
             self._said_at = time.monotonic()
-            _say(f"{count} of {self._total} forecasts")
+            _say(f"{count}{self._of} forecasts")
 
 
 # The result

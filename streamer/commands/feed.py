@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
         "--keep-times", action="store_true", help="send the times of the file; else shifted so that the last is now"
     )
     times.add_argument(
-        "--live", action="store_true", help="shift them so that the first is now, and send one each feed.step"
+        "--live", action="store_true", help="shift them so that the first is now, and send each when its time comes"
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="only the first N rows")
     parser.add_argument("--key", metavar="KEY", help="record key: the stream's name")
@@ -120,7 +120,7 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
     now = time.time_ns() // 1_000_000
     of_now = survey.first if arguments.live else survey.last
     shift = 0 if arguments.keep_times else shift_to(now, of_now, settings.feed.step_ms)
-    rate = 1 / settings.feed.step if arguments.live else arguments.rate
+    rate = None if arguments.live else arguments.rate
     span = f"{format_time(survey.first + shift)} to {format_time(survey.last + shift)}"
     _say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
     began = time.monotonic()
