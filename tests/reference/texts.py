@@ -77,12 +77,15 @@ REASONS: dict[str, tuple[str, str]] = {
 """Meaning and remedy of each reason of a dead letter."""
 
 ENDPOINTS: dict[str, str] = {
-    "GET /": "A page for people.",
+    "GET /": "The live page, for people.",
     "GET /metrics": "For Prometheus, in its text formats; compressed where asked for.",
     "GET /livez": "200 while the process makes progress, else 503: restart it. JSON: `live`, `checks`, `failing`.",
     "GET /readyz": "200 while it serves: broker there, group joined, state restored; else 503. JSON: `ready`, `checks`,"
     " `failing`.",
     "GET /api/v1/streams": "JSON by stream: `model`, `reverted` (ids that never serve again), `training`.",
+    "GET /api/v1/overview": "JSON: the process, and 25 rows of its symbols; `search`, `sort`, `page`.",
+    "GET /api/v1/stream": "JSON: one symbol of a stream in full; `stream`, `symbol`, the first if none is named.",
+    "GET /api/v1/events": "The same two as server-sent events, as they change; takes the parameters of both.",
     "POST /-/retrain": "Asks for a training of `stream`, or of all. Answers `requested` and `skipped`.",
     "POST /-/reload": "Takes over what has changed in the configuration. Answers `changed`, `pending` (partitions that"
     " are put back under it); 409 with `needs_restart` where it is refused.",
