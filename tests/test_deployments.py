@@ -48,6 +48,10 @@ class TestCompose:
             for port in service.get("ports", ()):
                 assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
 
+    def test_its_kafka_is_the_one_that_the_tests_run(self) -> None:
+        [version] = re.findall(r"^version=(.+)$", (CHECKOUT / "scripts" / "kafka").read_text(), re.MULTILINE)
+        assert SERVICES["kafka"]["image"] == SERVICES["topics"]["image"] == f"apache/kafka:{version}"
+
     def test_what_is_mounted_exists_and_volumes_are_declared(self) -> None:
         used = set()
         for service in SERVICES.values():
