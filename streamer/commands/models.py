@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands.arguments import broker_unless_given
+from streamer.commands.terminal import say, waiting
 from streamer.errors import ExitCode, StreamerError, UsageError
 
 if TYPE_CHECKING:
@@ -82,14 +82,15 @@ def _list(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     store = _store(settings)
     serving = _serving(arguments, settings)
-    streams = [arguments.stream] if arguments.stream else sorted({*store.streams(), *(serving or {})})
-    found = [_entry(stream, each, serving) for stream in streams for each in store.list(stream)]
+    with waiting(f"reading {settings.models.url}"):
+        streams = [arguments.stream] if arguments.stream else sorted({*store.streams(), *(serving or {})})
+        found = [_entry(stream, each, serving) for stream in streams for each in store.list(stream)]
     if arguments.json:
         print(json.dumps(found, indent=2))
     elif found:
         _print_list(found)
     else:
-        print(f"streamer: no models in {settings.models.url}", file=sys.stderr)
+        say(f"no models in {settings.models.url}")
     return ExitCode.STOPPED
 
 
@@ -100,7 +101,7 @@ def _serving(arguments: argparse.Namespace, settings: "Settings") -> Mapping[str
     except UsageError:
         raise
     except StreamerError as error:
-        print(f"streamer: champions are not marked: {error}", file=sys.stderr)
+        say(f"champions are not marked: {error}")
         return None
 
 
