@@ -27,12 +27,12 @@ _COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, mo
 
 _EPILOG = """\
 examples:
-  streamer demo                              see it work, with nothing else installed
-  streamer check-config config/streamer.yaml show the effective settings
-  streamer run -c config/streamer.yaml       serve forecasts from your Kafka
-  streamer tail -c config/streamer.yaml      watch them
-  streamer backtest prices.csv -o result     what would they have been worth?
-  streamer tail --help                       what a command does, with examples
+  streamer demo                               see it work, with nothing else installed
+  streamer check-config config/streamer.yaml  show the effective settings
+  streamer run -c config/streamer.yaml        serve forecasts from your Kafka
+  streamer tail -c config/streamer.yaml       watch them
+  streamer backtest prices.csv -o result      what would they have been worth?
+  streamer tail --help                        what a command does, with examples
 
 exit codes: 0 stopped as asked; 1 failed, a restart may help; 2 wrong usage; 3 a configuration or start-up that a
 restart cannot mend; 130 Ctrl-C before there was anything to keep.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
+from streamer.commands.parser import examples_of
 from streamer.commands.terminal import progress, say
 from streamer.errors import BrokerError, ConfigError, ExitCode, StreamerError
 
@@ -67,7 +68,13 @@ def add_parser(commands: Any) -> None:
 
 
 def _action(actions: Any, name: str, text: str, work: Callable[..., Any]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=f"{text.capitalize()}.",
+        epilog=examples_of(f"dlq {name}", _EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.set_defaults(handler=handle, work=work)
     return parser

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands.arguments import broker_unless_given
+from streamer.commands.parser import examples_of
 from streamer.commands.terminal import say, waiting
 from streamer.errors import ExitCode, StreamerError, UsageError
 
@@ -49,7 +50,13 @@ def add_parser(commands: Any) -> None:
 
 
 def _action(actions: Any, name: str, text: str, handler: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=f"{text.capitalize()}.",
+        epilog=examples_of(f"models {name}", _EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("--stream", metavar="NAME", help="only this stream; revert needs it where there are several")
     parser.add_argument("--json", action="store_true", help="print JSON")

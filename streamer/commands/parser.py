@@ -29,6 +29,12 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def examples_of(command: str, epilog: str) -> str:
+    """The examples of one action, of those in the epilog of its command."""
+    lines = [line for line in epilog.splitlines() if f"streamer {command}" in line]
+    return "\n".join(["examples:", *lines]) + "\n"
+
+
 def _hint(found: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(found, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
