@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
+from streamer.commands.terminal import LINE_SECONDS, is_live, say
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
     from streamer.demonstration import Reporter, Summary
     from streamer.settings import Settings
 
-_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 _EPILOG = """\
 examples:
@@ -62,10 +62,10 @@ def handle(arguments: argparse.Namespace) -> int:
     try:
         summary = _run(arguments, folder)
     except BaseException:
-        _say(f"the daemon's log is {folder / 'daemon.log'}")
+        say(f"the daemon's log is {folder / 'daemon.log'}")
         raise
     if arguments.keep:
-        _say(f"models and log are in {folder}")
+        say(f"models and log are in {folder}")
     else:
         shutil.rmtree(folder)
     if arguments.json:
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> "Summary":
     with (folder / "daemon.log").open("w") as log, embedded_broker(list(Topics().model_dump().values())) as address:
         logs.configure("info", "text", log)
         settings = demo_settings(address, folder / "models", port)
-        _say(f"live page: http://{settings.http.host}:{port} (metrics at /metrics)")
+        say(f"live page: http://{settings.http.host}:{port} (metrics at /metrics)")
         with _reporter(arguments.ticks) as reporter:
             return asyncio.run(_demonstrate(settings, arguments, reporter))
 
@@ -106,7 +106,7 @@ def _free_port(wanted: int) -> int:
     except OSError:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        _say(f"port {wanted} is taken, using {port}")
+        say(f"port {wanted} is taken, using {port}")
         return port
 
 
@@ -116,7 +116,7 @@ def _free_port(wanted: int) -> int:
 @contextmanager
 def _reporter(total: int | None) -> "Iterator[Reporter]":
     """A progress bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
+    if not is_live(sys.stderr):
         yield _Lines(total)
         return
     from rich.console import Console
@@ -146,12 +146,12 @@ class _Lines:
 
     def stage(self, text: str) -> None:
         self._said_at = time.monotonic()
-        _say(text)
+        say(text)
 
     def forecasts(self, count: int) -> None:
-        if time.monotonic() - self._said_at >= _PLAIN_SECONDS:
+        if time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
-            _say(f"{count}{self._of} forecasts")
+            say(f"{count}{self._of} forecasts")
 
 
 # The result
@@ -177,7 +177,3 @@ def _print_table(summary: "Summary") -> None:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _say(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)

@@ -2,17 +2,16 @@
 
 import argparse
 import asyncio
+import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
+from streamer.commands.terminal import progress, say, waiting
 from streamer.errors import ConfigError, DecodeError, ExitCode
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="partitions of the topic if it is missing and made (default 1)",
     )
+    parser.add_argument("--json", action="store_true", help="print what was sent as JSON")
     parser.set_defaults(handler=handle)
 
 
@@ -79,7 +79,8 @@ def handle(arguments: argparse.Namespace) -> int:
     settings = load(arguments.config, os.environ)
     logs.configure("warning", "text")
     file = PriceFile(arguments.data)
-    survey = file.survey(arguments.limit)
+    with waiting(f"checking {arguments.data}"):
+        survey = file.survey(arguments.limit)
     _refuse_other_formats(settings, file)
     asyncio.run(_feed(arguments, settings, file, survey))
     return ExitCode.STOPPED
@@ -122,18 +123,29 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
     shift = 0 if arguments.keep_times else shift_to(now, of_now, settings.feed.step_ms)
     rate = None if arguments.live else arguments.rate
     span = f"{format_time(survey.first + shift)} to {format_time(survey.last + shift)}"
-    _say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
+    say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
     began = time.monotonic()
     access = Access(settings.kafka).options()
     async with Publisher(settings.kafka.bootstrap_servers, route, _ANSWER_SECONDS, access) as publisher:
         try:
-            with _progress(survey.rows) as progress:
+            with progress("sending", survey.rows) as advance:
                 ticks = shifted(file.ticks(arguments.limit), shift)
-                await publisher.publish(ticks, rate, stop, progress)
+                await publisher.publish(ticks, rate, stop, advance)
         finally:
             seconds = time.monotonic() - began
             ending = "interrupted: " if stop.is_set() else ""
-            _say(f"{ending}sent {publisher.acknowledged} of {survey.rows} ticks in {seconds:.1f} s")
+            say(f"{ending}sent {publisher.acknowledged} of {survey.rows} ticks in {seconds:.1f} s")
+    if arguments.json:
+        figures = {
+            "topic": route.topic,
+            "rows": survey.rows,
+            "sent": publisher.acknowledged,
+            "first": format_time(survey.first + shift),
+            "last": format_time(survey.last + shift),
+            "seconds": round(seconds, 3),
+            "interrupted": stop.is_set(),
+        }
+        print(json.dumps(figures))
 
 
 async def _require_topic(settings: "Settings", route: "Route", partitions: int, stop: asyncio.Event) -> None:
@@ -153,21 +165,3 @@ async def _require_topic(settings: "Settings", route: "Route", partitions: int, 
         await broker.create_topics([route.topic], partitions)
     finally:
         await broker.close()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("sending", total=total)
-        yield lambda count: progress.update(task, completed=count)
-
-
-def _say(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)
