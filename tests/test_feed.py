@@ -7,13 +7,14 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from streamer.codec import DecodeLimits
+from streamer.codec import DecodeLimits, format_time
 from streamer.core.tick import Tick
 from streamer.demonstration import embedded_broker
 from streamer.errors import BrokerError, UsageError
@@ -185,6 +186,17 @@ class TestPublisher:
             began = loop.time()
             await publisher.publish(minutes(20), 100, stop, lambda count: times.append(loop.time() - began))
         assert all(time >= count / 100 for count, time in enumerate(times))
+
+    async def test_without_a_rate_ticks_wait_for_their_time_and_those_of_the_past_for_nothing(
+        self, broker: str, stop: asyncio.Event
+    ) -> None:
+        now = time.time_ns() // 1_000_000
+        ticks = [Tick(now + later, {"A": 1.0}) for later in (-60_000, -30_000, 500)]
+        async with Publisher(broker, Route("prices"), timeout=10) as publisher:
+            await publisher.publish(ticks, None, stop)
+        assert time.time() * 1000 >= now + 500
+        records = await read_all(broker, "prices")
+        assert [json.loads(record.value)["ts"] for record in records] == [format_time(tick.time) for tick in ticks]
 
     async def test_a_stop_ends_it_and_the_number_is_what_the_broker_holds(
         self, broker: str, stop: asyncio.Event

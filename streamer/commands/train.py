@@ -4,13 +4,13 @@ import argparse
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands.arguments import broker_unless_given, count
+from streamer.commands.terminal import progress, say
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     prices = read_prices(path, engine.symbols)
     step = found_step(milliseconds(prices.index), str(path))
     if step != engine.step:
-        print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
+        say(f"the rows keep a step of {step / 1000:g} s, which is used")
     history = training_set(prices, replace(engine, step=step))
     if switched := _switched(history, engine.changes(prices.columns)):
-        print(f"streamer: not all prices of {switched} are positive, differences are learned there", file=sys.stderr)
+        say(f"not all prices of {switched} are positive, differences are learned there")
     return history
 
 
@@ -110,7 +110,7 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
 
     key = settings.models.signing_key
     champion = artifact.read(arguments.champion, key) if arguments.champion else None
-    with _progress(shown=sys.stderr.isatty() and not arguments.json) as progress:
+    with _losses(quiet=arguments.json) as said:
         return fit(
             history,
             wiring.network_spec(settings),
@@ -118,30 +118,22 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
             wiring.gate_spec(settings),
             champion,
             arguments.output,
-            progress,
+            said,
             arguments.threads,
             key,
         )
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[..., None] | None]:
-    """A bar with the losses and the time left, on a terminal."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _losses(quiet: bool) -> Iterator[Callable[..., None]]:
+    """Progress with the losses."""
+    with progress("training", None, quiet=quiet) as advance:
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training")
-
-        def advance(step: int, total: int, loss: float, stop_loss: float) -> None:
+        def said(step: int, total: int, loss: float, stop_loss: float) -> None:
             beside = "refit on all rows" if math.isnan(stop_loss) else f"stop slice {stop_loss:.4f}"
-            bar.update(task, completed=step, total=total, description=f"loss {loss:.4f}, {beside}")
+            advance(step, f"loss {loss:.4f}, {beside}", total)
 
-        yield advance
+        yield said
 
 
 def _summary(result: "FitResult") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from pydantic_core import PydanticCustomError
 
 from streamer.mapping import Path, RecordMapping, path_text
-from streamer.settings.types import DAY, DURATION, File, Password, Seconds, Section, Text, conflict, expected
+from streamer.settings.types import DAY, DURATION, File, Password, Reload, Seconds, Section, Text, conflict, expected
 
 _PATH = "a path such as ts or data.close, a list of names, or $key, $header.NAME, $timestamp"
 _ADDRESS = "an address such as https://registry:8081"
@@ -203,7 +203,7 @@ class Input(Section):
     numbers: Literal["number", "text"] = Field(
         default="number", description="text: numbers may also stand as text, '190.10'."
     )
-    assemble: Literal["vector", "last"] = Field(
+    assemble: Annotated[Literal["vector", "last"], Reload.ANEW] = Field(
         default="vector",
         description="vector: each message is one vector; last: messages of one step are merged, later prices win.",
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
@@ -54,6 +55,22 @@ def expected(what: str) -> PydanticCustomError:
 def conflict(key: str, found: str, what: str) -> NoReturn:
     """Refuse a key that does not go with another; `key` is dotted, relative to the section that checks."""
     raise PydanticCustomError("conflict", "{what}", {"key": key, "found": found, "what": what})
+
+
+class Reload(StrEnum):
+    """What a changed key asks of a daemon that runs.
+
+    Stands in the key's type, or in its section's for all keys of that which have none of their own.
+    """
+
+    RESTART = "restart"
+    """It is taken over by a restart alone: a reload that would change it is refused."""
+    AT_ONCE = "at once"
+    """It is taken over at reload; the streams go on untouched."""
+    STREAMS = "streams"
+    """It is taken over at reload, between two ticks: the streams are saved, and put back under it."""
+    ANEW = "anew"
+    """As `STREAMS`; but what a stream knows holds no longer: as at a restart, it begins anew on its ring."""
 
 
 class Section(BaseModel):
