@@ -64,6 +64,8 @@ class Series:
 
     def adjust(self, symbol: str, ratio: float, name: str) -> None:
         """Bring a symbol's values to prices `ratio` times as large, and to its new name."""
+        if name != symbol and name in self._symbols:  # of a symbol that has left
+            self._lay_out(tuple([each for each in self._symbols if each != name]))
         if symbol in self._symbols:
             column = self._symbols.index(symbol)
             self._values[:, :, column] *= np.float32(ratio)

@@ -27,7 +27,7 @@ RETRY: Final = 2_000
 """Milliseconds after which a client tries again."""
 
 Show = Callable[..., Mapping[str, Mapping[str, Any]]]
-"""Gives the events of now, by name. Its parameters are keywords: a string each, None if not sent; KeyError as a View's."""
+"""Gives the events of now, by name. Parameters and KeyError as a View's."""
 
 
 class Channel:

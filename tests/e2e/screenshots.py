@@ -31,7 +31,7 @@ STREAMS = {
 NOISE = {"GOLD": 3.0, "WTI": 3.0, "GAS": 0.15}
 """Of a symbol, beside what can be learned of it; 0.6 of the others."""
 
-WIDE, PHONE = (1600, 1000), (360, 800)
+WIDE, PHONE, SCREEN = (1600, 1000), (360, 800), (1360, 860)
 
 
 def messages(count: int, last: int, seed: int) -> Iterator[list[Message]]:
@@ -76,10 +76,11 @@ class Scene:
 
         await until(done)
 
-    async def live(self) -> None:
-        """A tick a second, until cancelled."""
+    async def live(self, last: int) -> None:
+        """The ticks after `last`, one a second, until cancelled."""
         while True:
-            await self.send(1, now())
+            last += STEP
+            await self.send(1, last)
             await asyncio.sleep(1.0 - time.time() % 1.0)
 
 
@@ -101,22 +102,23 @@ async def scene(folder: Path, **sections: Any) -> AsyncIterator[Scene]:
 
 
 async def shoot(browser: Browser, url: str, folder: Path, state: str) -> None:
-    """Wide and on a phone, dark and light."""
-    for name, (width, height), scheme in (
-        ("wide", WIDE, "light"),
-        ("wide-dark", WIDE, "dark"),
-        ("phone", PHONE, "light"),
-        ("phone-dark", PHONE, "dark"),
+    """Wide and on a phone, dark and light: the whole page; and what a screen shows of it, for the README."""
+    for name, (width, height), is_dark in (
+        ("wide", WIDE, False),
+        ("wide-dark", WIDE, True),
+        ("phone", PHONE, False),
+        ("phone-dark", PHONE, True),
+        ("screen", SCREEN, False),
     ):
         page = await browser.new_page(
             viewport={"width": width, "height": height},
-            color_scheme="dark" if scheme == "dark" else "light",
+            color_scheme="dark" if is_dark else "light",
             reduced_motion="reduce",
         )
-        await page.goto(f"{url}/#stream=metals&symbol=COPPER&sort=best")
+        await page.goto(f"{url}/#stream=metals&symbol=SILVER&sort=best")
         await page.wait_for_selector("#tiles data")
         await page.wait_for_function("document.querySelectorAll('#rows tr').length > 0")
-        await page.screenshot(path=folder / f"{state}-{name}.png", full_page=True)
+        await page.screenshot(path=folder / f"{state}-{name}.png", full_page=name != "screen")
         await page.close()
 
 
@@ -133,10 +135,11 @@ async def take(folder: Path) -> None:
                 await shoot(browser, warming.service.url, folder, "warming")
             retrain = {"first": 600, "every": 400, "history": 2000}
             async with scene(Path(temporary), feed=feed, retrain=retrain, network=network, fit=fit) as serving:
-                await serving.send(600, now() - 900 * STEP)
+                end = now()
+                await serving.send(600, end - 900 * STEP)
                 await until(lambda: _served(serving.service))
-                await serving.send(900, now())
-                running = asyncio.create_task(serving.live())
+                await serving.send(900, end)
+                running = asyncio.create_task(serving.live(end))
                 try:
                     await asyncio.sleep(8)
                     await shoot(browser, serving.service.url, folder, "serving")

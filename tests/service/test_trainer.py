@@ -80,3 +80,4 @@ async def test_a_training_that_fails_is_counted_and_the_next_begins(queued: Queu
     await eventually(lambda: queued.ended == ["a", "b"])
 
     assert queued.outcomes == [("a", RetrainOutcome.FAILED)]
+    assert queued.accounts == [Account("schedule", "the champion is gone")]

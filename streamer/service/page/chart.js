@@ -20,22 +20,20 @@ export function ticks(low, high, wanted) {
   return found;
 }
 
-function range(values, fromZero) {
+function range(values) {
   const seen = values.filter((value) => value !== null && value !== undefined);
-  let low = Math.min(...seen);
-  let high = Math.max(...seen);
-  if (fromZero) return [0, high > 0 ? 1.1 * high : 1];
+  const low = Math.min(...seen);
+  const high = Math.max(...seen);
   const room = (high - low || Math.abs(high) || 1) * 0.07;
   return [low - room, high + room];
 }
 
 export class Chart {
   // label(time): below the chart. value(number, step): beside it.
-  constructor(box, { label, value, fromZero = false }) {
+  constructor(box, { label, value }) {
     this.box = box;
     this.label = label;
     this.value = value;
-    this.fromZero = fromZero;
     this.content = null;
     new ResizeObserver(() => this.redraw()).observe(box);
   }
@@ -69,7 +67,7 @@ export class Chart {
     this.bottom = clientHeight - 22;
     const svg = drawn("svg", { width: clientWidth, height: clientHeight, role: "img", "aria-label": description });
     if (values.some((value) => value !== null && value !== undefined)) {
-      [this.low, this.high] = range(values, this.fromZero);
+      [this.low, this.high] = range(values);
       this.scales(svg, clientWidth, times);
       if (band) this.shade(svg, band);
       for (const line of lines) this.trace(svg, line);

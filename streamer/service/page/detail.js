@@ -11,7 +11,7 @@ export class Detail {
   constructor(now) {
     this.now = now;
     this.chart = new Chart($("chart"), { label: clock, value: fixed });
-    this.errors = new Chart($("errors"), { label: clock, value: fixed, fromZero: true });
+    this.errors = new Chart($("errors"), { label: clock, value: fixed });
     const at = (event) => this.chart.content && this.read(this.chart.nearest(event.clientX - $("chart").getBoundingClientRect().left));
     $("chart").addEventListener("pointermove", at);
     $("chart").addEventListener("pointerdown", at);
@@ -114,12 +114,14 @@ export class Detail {
     if (training) said.push("A training is queued or running.");
     else if (warm.next_in === null) said.push("Trainings are done on request only, or repeat those of an earlier run.");
     else said.push(`The ${trainings.length || model !== "persistence" ? "next" : "first"} training is due in ${count(warm.next_in)} ticks.`);
-    $("warm").replaceChildren(
-      bar("Ring of past ticks", warm.ring, warm.window),
-      bar("Ticks until the first training", warm.history, warm.first),
-      bar("History to train on", warm.held, warm.capacity),
-      made("p", "said quiet", said.join(" ")),
-    );
+    const bars = [
+      ["Ring of past ticks", warm.ring, warm.window],
+      ["Ticks until the first training", warm.history, warm.first],
+      ["History to train on", warm.held, warm.capacity],
+    ];
+    const open = bars.filter(([, value, most]) => phase === "warming" || value < most);
+    if (!open.length) said.push("Ring and history are full.");
+    $("warm").replaceChildren(...open.map((each) => bar(...each)), made("p", "said quiet", said.join(" ")));
   }
 
   // What depends on the clock too: called again each second.

@@ -7,7 +7,7 @@ export const FEED = {
   closed: ["○", "closed hours", "quiet"],
 };
 export const PHASE = {
-  serving: ["◆", "model serves", "good"],
+  serving: ["◆", "serving", "good"],
   warming: ["◌", "warming up", "warn"],
 };
 export const OUTCOME = {
@@ -67,7 +67,7 @@ export function percent(value, signed = false) {
 export function skill(value) {
   if (value === null || value === undefined) return ["", "not scored", "quiet"];
   if (value > 0.0005) return ["▲", percent(value, true), "good"];
-  return value < -0.0005 ? ["▼", percent(value, true), "bad"] : ["＝", percent(value), "quiet"];
+  return value < -0.0005 ? ["▼", percent(value, true), "bad"] : ["=", percent(value), "quiet"];
 }
 
 export function age(seconds) {
