@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -25,7 +25,7 @@ POINTS: Final = 100
 """Forecasts of a stream that are kept, as many as the default ring has prices to compare them with."""
 
 _ERROR_POINTS: Final = 64  # of the errors over time; when full, every other one goes, so they reach back to the start
-_FIRST_SPACING: Final = 4  # forecasts between two of them, doubled each time
+_FIRST_SPACING: Final = 8  # forecasts between two of them, doubled each time
 _TRAININGS: Final = 20
 _DETAIL: Final = 300  # characters of a training's reason; an exception's text may be long
 _COMPARED: Final = [FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)]
@@ -180,12 +180,3 @@ class Live:
         """Another model serves."""
         if (watched := self.streams.get(stream.name)) is not None:
             watched.changes += 1
-
-    def totals(self) -> dict[str, Any]:
-        """What holds of the process as a whole."""
-        return {
-            "streams": len(self.streams),
-            "dead_letters": self.strays + sum(w.counts[TickStatus.DEAD_LETTER] for w in self.streams.values()),
-            "consumer_lag": sum(self.lags.values()),
-            "started": round(self.started * 1000),
-        }

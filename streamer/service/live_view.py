@@ -1,9 +1,7 @@
 """What the page is told: an overview of all symbols in pages, and one symbol in full. Plain values for JSON."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
@@ -15,58 +13,10 @@ from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
 from streamer.core.outcome import PERSISTENCE_MODEL, Forecast
 from streamer.service.health import Health
 from streamer.service.live import Live, Watched
+from streamer.service.live_table import ORDERS, Table, number, skill_of, state_of
 
 PAGE_ROWS: Final = 25
 """Rows of the overview that are sent at once: however many symbols there are, an answer stays below 10 kB."""
-
-_SILENT_STEPS, _SILENT_LEAST = 3, 10.0  # steps, and seconds, without a tick: one that is late is no broken feed
-_BEHIND = 600.0  # seconds: as the alert FeedStale has it
-_LOOP_SHARE = 20  # all pages together take a twentieth of the event loop at most
-_FRESH = 0.5  # seconds for which an overview is good
-
-
-class Phase(StrEnum):
-    """What forecasts a stream."""
-
-    WARMING = "warming"
-    SERVING = "serving"
-
-
-class Feed(StrEnum):
-    """How a stream's feed is. Behind: ticks come, but old ones. Closed: silent when no tick is expected."""
-
-    LIVE = "live"
-    BEHIND = "behind"
-    STALE = "stale"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One symbol in the overview; prices in full precision, None where there is no figure."""
-
-    stream: str
-    symbol: str
-    price: float | None
-    yhat: float | None
-    skill: float | None
-    coverage: float | None
-    phase: Phase
-    feed: Feed
-
-    @property
-    def rank(self) -> tuple[int, str, str]:
-        """What breaks a tie: the feed that is broken first, then by name."""
-        return (self.feed is not Feed.STALE, self.stream, self.symbol)
-
-
-_ORDERS: Final[Mapping[str, Callable[[Row], Any]]] = {
-    "worst": lambda row: (row.skill is None, row.skill or 0.0, row.rank),
-    "best": lambda row: (row.skill is None, -(row.skill or 0.0), row.rank),
-    "coverage": lambda row: (row.coverage is None, row.coverage or 0.0, row.rank),
-    "feed": lambda row: row.rank,
-    "name": lambda row: (row.symbol, row.stream),
-}
 
 
 class LiveView:
@@ -79,29 +29,25 @@ class LiveView:
         self._live = live
         self._health = health
         self._busy = busy
-        self._rows: dict[str, tuple[tuple[Any, ...], list[Row]]] = {}
-        self._sorted: dict[str, list[Row]] = {}
-        self._good_until = 0.0
+        self.table = Table(live)
 
     # What is asked for
 
     def overview(self, search: str | None, sort: str | None, page: str | None) -> dict[str, Any]:
         """The process, and a page of its symbols. KeyError of a `sort` or `page` that there is not."""
-        number, order = _page_number(page), sort or "worst"
-        if order not in _ORDERS:
+        place, order = _page_number(page), sort or "worst"
+        if order not in ORDERS:
             raise KeyError(sort)
-        rows = self._all(order)
-        if wanted := (search or "").casefold().strip():
-            rows = [row for row in rows if wanted in row.symbol.casefold() or wanted in row.stream.casefold()]
+        rows = self.table.rows(order, (search or "").casefold().strip())
         pages = max(1, -(-len(rows) // PAGE_ROWS))
-        number = min(number, pages - 1)
-        shown = rows[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]
+        place = min(place, pages - 1)
+        shown = rows[place * PAGE_ROWS : (place + 1) * PAGE_ROWS]
         return {
             "process": self.process(),
             "found": len(rows),
-            "page": number,
+            "page": place,
             "pages": pages,
-            "rows": [asdict(row) for row in shown],
+            "rows": [row.told() for row in shown],
         }
 
     def stream(self, stream: str | None, symbol: str | None) -> dict[str, Any]:
@@ -152,51 +98,16 @@ class LiveView:
     def process(self) -> dict[str, Any]:
         """The process as a whole: version, readiness with what fails, totals by state."""
         ready = self._health.readiness()
-        rows = self._all("name")
-        states = {watched.stream.name: self._phase_and_feed(watched) for watched in self._live.streams.values()}
         return {
             "version": __version__,
             "ready": ready.ok,
             "checks": dict(ready.checks),
             "failing": list(ready.failing),
-            **self._live.totals(),
-            "symbols": len(rows),
-            "skilled": sum(row.skill is not None and row.skill > 0 for row in rows),
-            "scored": sum(row.skill is not None for row in rows),
-            **{str(each): sum(phase is each for phase, _ in states.values()) for each in Phase},
-            **{str(each): sum(feed is each for _, feed in states.values()) for each in Feed},
+            **self.table.totals(),
         }
 
-    # How it is worked out
-
-    def _all(self, order: str) -> list[Row]:
-        """The rows of all symbols in an order, worked out anew no oftener than the ticks can bear."""
-        now = time.monotonic()
-        if now >= self._good_until:
-            self._sorted = {"": self._collect()}
-            self._good_until = now + max(_FRESH, _LOOP_SHARE * (time.monotonic() - now))
-        if order not in self._sorted:
-            self._sorted[order] = sorted(self._sorted[""], key=_ORDERS[order])
-        return self._sorted[order]
-
-    def _collect(self) -> list[Row]:
-        """Only the streams that have changed are worked out."""
-        found, kept = [], {}
-        for name, watched in self._live.streams.items():
-            phase, feed = self._phase_and_feed(watched)
-            key = (id(watched), watched.changes, phase, feed)
-            known = self._rows.get(name)
-            kept[name] = known if known and known[0] == key else (key, list(_rows(watched, phase, feed)))
-            found += kept[name][1]
-        self._rows = kept
-        return found
-
-    def _phase_and_feed(self, watched: Watched) -> tuple[Phase, Feed]:
-        phase = Phase.WARMING if watched.stream.engine.serving is None else Phase.SERVING
-        return phase, self._feed(watched)
-
     def _state(self, watched: Watched) -> dict[str, Any]:
-        phase, feed = self._phase_and_feed(watched)
+        phase, feed = state_of(watched, self._live)
         last = watched.stream.last
         return {
             "phase": phase,
@@ -207,17 +118,6 @@ class LiveView:
             "arrived": None if watched.arrived is None else round(watched.arrived * 1000),
         }
 
-    def _feed(self, watched: Watched) -> Feed:
-        """By when a tick arrived, where one has since the start: a replay of old prices is no broken feed."""
-        now, engine = self._live.clock(), watched.stream.engine
-        last = watched.stream.last
-        age = 0.0 if last is None else now - last / 1000 - self._live.known_after
-        silent = age if watched.arrived is None else now - watched.arrived
-        patience = max(_SILENT_LEAST, _SILENT_STEPS * engine.settings.step / 1000)
-        if silent > patience:
-            return Feed.STALE if engine.is_expected(int(now * 1000)) else Feed.CLOSED
-        return Feed.BEHIND if age > max(_BEHIND, patience) else Feed.LIVE
-
 
 def _page_number(page: str | None) -> int:
     if page is None:
@@ -227,37 +127,9 @@ def _page_number(page: str | None) -> int:
     return int(page)
 
 
-def _number(value: float | np.floating[Any]) -> float | None:
-    return float(value) if isfinite(value) else None
-
-
 def _short(values: Iterable[float]) -> list[float | None]:
     """Those of a chart: eight digits are finer than any screen, and a third of the bytes."""
     return [float(f"{value:.8g}") if isfinite(value) else None for value in values]
-
-
-def _skill(served: float, persistence: float) -> float | None:
-    return _number(1 - served / persistence) if persistence > 0 else None
-
-
-def _rows(watched: Watched, phase: Phase, feed: Feed) -> Iterable[Row]:
-    engine = watched.stream.engine
-    rmse, coverage = engine.scoreboard.rmse.tolist(), engine.scoreboard.coverage.tolist()
-    served, persistence = FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)
-    latest = watched.latest
-    yhat = {} if latest is None else dict(zip(latest.symbols, latest.yhat.tolist(), strict=True))
-    last = engine.market.last.tolist()
-    for column, symbol in enumerate(engine.symbols):
-        yield Row(
-            watched.stream.name,
-            symbol,
-            _number(last[column]),
-            yhat.get(symbol),
-            _skill(rmse[column][served], rmse[column][persistence]),
-            _number(coverage[column]),
-            phase,
-            feed,
-        )
 
 
 def _model(engine: ForecastEngine) -> dict[str, Any]:
@@ -290,18 +162,18 @@ def _figures(watched: Watched, symbol: str) -> dict[str, Any]:
     column, board = engine.index[symbol], engine.scoreboard
     rmse = dict(zip(FORECASTERS, board.rmse[column].tolist(), strict=True))
     is_modelled = engine.serving is not None
-    shown = {name: _number(value) for name, value in rmse.items() if is_modelled or name in (SERVED, PERSISTENCE)}
+    shown = {name: number(value) for name, value in rmse.items() if is_modelled or name in (SERVED, PERSISTENCE)}
     times, prices = engine.ring.times, engine.ring.prices[:, column]
     made, forecasts = watched.forecasts.of(symbol)
     at, errors = watched.errors.of(symbol)
     return {
         "symbols": len(engine.symbols),
         "step": engine.settings.step,
-        "price": _number(engine.market.last[column]),
+        "price": number(engine.market.last[column]),
         "forecast": _next(watched.latest, symbol),
         "rmse": shown,
-        "skill": _skill(rmse[SERVED], rmse[PERSISTENCE]),
-        "coverage": _number(board.coverage[column]),
+        "skill": skill_of(rmse[SERVED], rmse[PERSISTENCE]),
+        "coverage": number(board.coverage[column]),
         "coverage_target": engine.settings.coverage,
         "scored": int(board.scored[column]),
         "scored_total": int(board.scored_total[column]),

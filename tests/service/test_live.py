@@ -12,10 +12,11 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.outcome import Rejected, Step
 from streamer.core.tick import Tick
 from streamer.service import live as live_module
-from streamer.service import live_view
+from streamer.service import live_table
 from streamer.service.health import Health
 from streamer.service.live import Live, Watched
-from streamer.service.live_view import LiveView, Row
+from streamer.service.live_table import Row
+from streamer.service.live_view import LiveView
 from streamer.service.metrics import RetrainOutcome
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.trainer import Account
@@ -63,7 +64,7 @@ class Around:
 
     def overview(self, search: str | None = None, sort: str | None = None, page: str | None = None) -> dict[str, Any]:
         """As a browser sees it that asks a little later."""
-        self.view._good_until = 0.0
+        self.view.table.refresh()
         told = self.view.overview(search, sort, page)
         return cast(dict[str, Any], json.loads(json.dumps(told, allow_nan=False)))
 
@@ -252,6 +253,13 @@ def test_search_finds_part_of_a_symbol_or_of_a_stream_in_either_case(around: Aro
     assert around.overview("kiwi")["found"] == 0
 
 
+def test_however_many_searches_come_few_are_kept(around: Around) -> None:
+    around.feed(walk(3))
+    for number in range(500):
+        around.view.overview(f"no. {number}", None, None)
+    assert len(around.view.table._found) <= 64
+
+
 def test_of_many_symbols_a_page_is_told_at_a_time_and_the_last_for_one_beyond(around: Around) -> None:
     names = [f"S{number:03}" for number in range(60)]
     around.feed(walk(3, names))
@@ -285,16 +293,32 @@ def test_only_streams_that_have_changed_are_worked_out_anew(around: Around, monk
     for name in ("s", "t"):
         around.feed(ticks[:2], name)
     around.overview()
-    worked_out, real = [], live_view._rows
+    worked_out, real = [], live_table._rows
 
     def rows(watched: Watched, *state: Any) -> Iterable[Row]:
         worked_out.append(watched.stream.name)
         return real(watched, *state)
 
-    monkeypatch.setattr(live_view, "_rows", rows)
+    monkeypatch.setattr(live_table, "_rows", rows)
     around.feed(ticks[2:], "t")
     around.overview()
     assert worked_out == ["t"]
+
+
+def test_where_there_is_time_for_one_stream_at_once_each_has_its_turn(
+    around: Around, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"t{number}" for number in range(5)]
+    for name in names:
+        around.feed(walk(2), name)
+    monkeypatch.setattr(live_table, "_AT_ONCE", -1.0)
+    found = []
+    for _ in range(2 * len(names)):
+        for name in names:
+            around.live.streams[name].changes += 1
+        around.view.table._good_until = 0.0
+        found.append(around.view.overview(None, "name", None)["found"])
+    assert found == [2, 4, 6, 8, 10, 10, 10, 10, 10, 10]
 
 
 def test_the_process_tells_what_fails_and_how_many_streams_are_in_which_state(around: Around) -> None:
