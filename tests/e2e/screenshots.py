@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from streamer.codec import format_time
 from streamer.demonstration import embedded_broker
@@ -31,7 +31,7 @@ STREAMS = {
 NOISE = {"GOLD": 3.0, "WTI": 3.0, "GAS": 0.15}
 """Of a symbol, beside what can be learned of it; 0.6 of the others."""
 
-WIDE, PHONE, SCREEN = (1600, 1000), (360, 800), (1360, 860)
+WIDE, PHONE, SCREEN = (1600, 1000), (360, 800), (1240, 900)
 
 
 def messages(count: int, last: int, seed: int) -> Iterator[list[Message]]:
@@ -101,25 +101,45 @@ async def scene(folder: Path, **sections: Any) -> AsyncIterator[Scene]:
             yield Scene(service, Feed(address, topics["prices"]))
 
 
+VIEWS = {
+    "wide": (WIDE, False),
+    "wide-dark": (WIDE, True),
+    "phone": (PHONE, False),
+    "phone-dark": (PHONE, True),
+    "screen": (SCREEN, False),
+}
+"""Size, and whether it is dark. `screen` is what a screen shows, for the README; the others are the whole page."""
+
+
+async def opened(browser: Browser, url: str, view: str) -> Page:
+    """The page as it is seen so."""
+    (width, height), is_dark = VIEWS[view]
+    page = await browser.new_page(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if is_dark else "light",
+        reduced_motion="reduce",
+    )
+    await page.goto(f"{url}/#stream=metals&symbol=SILVER&sort=best")
+    await page.wait_for_selector("#tiles data")
+    await page.wait_for_function("document.querySelectorAll('#rows tr').length > 0")
+    return page
+
+
 async def shoot(browser: Browser, url: str, folder: Path, state: str) -> None:
-    """Wide and on a phone, dark and light: the whole page; and what a screen shows of it, for the README."""
-    for name, (width, height), is_dark in (
-        ("wide", WIDE, False),
-        ("wide-dark", WIDE, True),
-        ("phone", PHONE, False),
-        ("phone-dark", PHONE, True),
-        ("screen", SCREEN, False),
-    ):
-        page = await browser.new_page(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if is_dark else "light",
-            reduced_motion="reduce",
-        )
-        await page.goto(f"{url}/#stream=metals&symbol=SILVER&sort=best")
-        await page.wait_for_selector("#tiles data")
-        await page.wait_for_function("document.querySelectorAll('#rows tr').length > 0")
-        await page.screenshot(path=folder / f"{state}-{name}.png", full_page=name != "screen")
+    """In all views."""
+    for view in VIEWS:
+        page = await opened(browser, url, view)
+        await page.screenshot(path=folder / f"{state}-{view}.png", full_page=view != "screen")
         await page.close()
+
+
+async def shoot_gone(browser: Browser, service: Service, folder: Path) -> None:
+    """A page that is open when the daemon stops."""
+    pages = [(view, await opened(browser, service.url, view)) for view in ("screen", "phone-dark")]
+    await service.terminate()
+    for view, page in pages:
+        await page.wait_for_selector("body.offline")
+        await page.screenshot(path=folder / f"gone-{view}.png")
 
 
 async def take(folder: Path) -> None:
@@ -148,6 +168,7 @@ async def take(folder: Path) -> None:
                     await asyncio.gather(running, return_exceptions=True)
                 await asyncio.sleep(15)  # longer than a feed may be silent
                 await shoot(browser, serving.service.url, folder, "broken")
+                await shoot_gone(browser, serving.service, folder)
 
 
 async def _served(service: Service) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from streamer.core.adjustment import Adjustment
@@ -152,6 +153,7 @@ def test_the_error_over_time_ends_with_the_error_of_now_and_reaches_back_to_the_
     times, values = watched.errors.of("A")
     assert len(times) <= live_module._ERROR_POINTS
     assert times[0] < ticks[60].time
+    assert np.diff(times).max() <= 2 * np.diff(times).min()
     assert values[-1, 0] == pytest.approx(around.shown()["rmse"]["served"], rel=0.2)
 
 

@@ -33,6 +33,14 @@ def test_a_symbol_that_joins_has_no_rows_of_before_and_one_that_pauses_none_of_m
     assert held(series, "C") == []
 
 
+def test_a_symbol_that_pauses_keeps_nothing_of_the_row_that_was_there_before() -> None:
+    series = Series(2, 2)
+    for time in (1, 2):
+        series.add(time, ("A", "B"), row(time, 10 * time))
+    series.add(3, ("A",), row(3))
+    assert [time for time, *_ in held(series, "B")] == [2]
+
+
 def test_symbols_that_have_gone_do_not_take_room_for_ever() -> None:
     series = Series(4, 2)
     for time in range(500):

@@ -170,7 +170,7 @@ export class Detail {
 }
 
 function short(value) {
-  return value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  return value === null || value === undefined ? "–" : value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
 }
 
 function parts({ lstm, linear }) {
