@@ -71,6 +71,10 @@ function lineChanged(state, heard) {
   const words = { live: ["● live", "good"], polling: ["◐ asking every 3 s", "warn"], lost: ["▲ no connection", "bad"] };
   const [text, kind] = words[state];
   $("link").textContent = text;
+  if (state === "lost") {
+    $("ready").textContent = "… unknown";
+    $("ready").className = "chip quiet";
+  }
   $("link").className = `chip ${kind}`;
   $("link").title = state === "polling" ? "No events to be had, there may be too many who follow; asked for again every 30 s" : "";
   document.body.classList.toggle("offline", state === "lost");
