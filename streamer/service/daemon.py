@@ -24,12 +24,14 @@ from streamer.service.group import Group, is_nameless
 from streamer.service.health import Health, watch_loop_lag
 from streamer.service.http import HttpServer
 from streamer.service.joining import StuckJoinError
+from streamer.service.live_view import LiveView
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Partition, Stream
 from streamer.service.sink import FencedError
+from streamer.service.sse import Channel
 from streamer.service.starting import start_codec
 from streamer.service.takeovers import Takeovers
-from streamer.service.trainer import Trainer, TrainerSettings
+from streamer.service.trainer import Account, Trainer, TrainerSettings
 from streamer.service.waiting import set_within
 from streamer.service.worker import PartitionWorker
 from streamer.settings import Settings
@@ -75,6 +77,7 @@ class Daemon:
         self._stop_by: float | None = None
         self._group: Group | None = None
         self._background: list[asyncio.Task[None]] = []
+        view = self._view = LiveView(self._events.live, self.health, self._trainer.busy_with)
         self._http = HttpServer(
             settings.http.host,
             settings.http.port,
@@ -82,7 +85,8 @@ class Daemon:
             self.health,
             settings.http.token,
             {"retrain": self._retrain, "revert": self._revert},
-            {"streams": self._streams},
+            {"streams": self._streams, "stream": view.stream, "overview": view.overview},
+            {"events": Channel(view.events)},
         )
 
     async def run(self) -> None:
@@ -229,8 +233,8 @@ class Daemon:
 
     # --- training -------------------------------------------------------------------------------------------------
 
-    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
-        self._events.trained(stream, outcome, seconds)
+    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float, account: Account) -> None:
+        self._events.trained(stream, outcome, seconds, account)
 
     def _owned(self) -> dict[str, tuple[PartitionWorker, Stream]]:
         """The streams of our partitions, by name."""
@@ -238,12 +242,13 @@ class Daemon:
         return {name: (worker, stream) for worker in workers for name, stream in worker.partition.streams.items()}
 
     def _streams(self) -> Mapping[str, Any]:
-        """Which model serves each stream, which were reverted, and whether one is being trained."""
+        """Which model serves each stream, which were reverted, whether one is being trained, and how its feed is."""
         return {
             name: {
                 "model": stream.engine.model_id,
                 "reverted": list(stream.engine.reverted),
                 "training": self._trainer.busy_with(name),
+                **self._view.brief(name),
             }
             for name, (_, stream) in sorted(self._owned().items())
         }
