@@ -43,6 +43,10 @@ class Events:
         self._errands: set[asyncio.Task[None]] = set()
         self._in_order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def take_over(self, known_after: float) -> None:
+        """Count the feed's lag from so many seconds after a tick's time."""
+        self._telemetry.known_after = known_after
+
     # --- partitions -----------------------------------------------------------------------------------------------
 
     def joined(self, partitions: int) -> None:

@@ -124,6 +124,10 @@ class HttpServer:
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
+    def accept_token(self, token: SecretStr | None) -> None:
+        """From now on this is the token of the POST requests; None: they are refused."""
+        self._token = token
+
     async def stop(self, timeout: float) -> None:
         """Listen no longer, and end within `timeout` seconds: requests under way may finish in half of them."""
         if self._listener is None or self._runner is None:
@@ -190,7 +194,7 @@ class HttpServer:
             except KeyError as error:
                 return _no_such(error, parameters)
             except StreamerError as error:
-                return _refusal(409, str(error))
+                return web.json_response({"error": str(error), **error.details}, status=409)
 
         return cast(Handler, handle)
 

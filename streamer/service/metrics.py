@@ -70,6 +70,13 @@ class RetrainOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
+class ReloadOutcome(StrEnum):
+    """How a reload of the configuration ended."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
 @dataclass(slots=True)
 class _NewestTick:
     """Event time of a stream's newest tick. Its age is taken when read: it grows while the feed is silent."""
@@ -120,6 +127,13 @@ class Metrics:
     def refresh(self) -> None:
         """Read the watched scores, in the engines' thread; rendering may then go on in another."""
         self._scores.refresh()
+
+    def reloaded(self, outcome: ReloadOutcome) -> None:
+        """Count a reload of the configuration."""
+        self.config_reloads.labels(outcome).inc()
+        self.config_reload_successful.set(outcome is ReloadOutcome.TAKEN)
+        if outcome is ReloadOutcome.TAKEN:
+            self.config_reload_timestamp.set(self._clock())
 
     def tick_seen(self, stream: str, event_time: float) -> None:
         """Note when the newest tick was known (seconds since the Unix epoch); its age is the feed's lag."""
@@ -252,4 +266,25 @@ class Metrics:
         self.assigned_partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry
         )
+        self._make_config_metrics()
         Info("streamer_build", "The version that runs", registry=registry).info({"version": __version__})
+
+    def _make_config_metrics(self) -> None:
+        """As Prometheus has them of itself: what the process was started with counts as taken."""
+        self.config_reloads = Counter(
+            "streamer_config_reloads_total", "Reloads of the configuration", ("outcome",), registry=self.registry
+        )
+        for outcome in ReloadOutcome:
+            self.config_reloads.labels(outcome)
+        self.config_reload_successful = Gauge(
+            "streamer_config_last_reload_successful",
+            "Whether the last configuration that was read is the one in use",
+            registry=self.registry,
+        )
+        self.config_reload_timestamp = Gauge(
+            "streamer_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read",
+            registry=self.registry,
+        )
+        self.config_reload_successful.set(True)
+        self.config_reload_timestamp.set(self._clock())

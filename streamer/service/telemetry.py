@@ -62,7 +62,7 @@ class Telemetry:
 
     def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
-        self._known_after = known_after
+        self.known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
@@ -160,7 +160,7 @@ class Telemetry:
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
         if stream.last is not None:
-            metrics.tick_seen(stream.name, stream.last / 1000 + self._known_after)
+            metrics.tick_seen(stream.name, stream.last / 1000 + self.known_after)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:

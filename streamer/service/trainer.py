@@ -85,10 +85,10 @@ Ended = Callable[[str, RetrainOutcome, float, Account], None]
 
 
 class Trainer:
-    """The queue of trainings and the process that does the present one."""
+    """The queue of trainings and the process that does the present one. Other `settings` count from the next on."""
 
     def __init__(self, settings: TrainerSettings, store: ModelStore, ended: Ended) -> None:
-        self._settings = settings
+        self.settings = settings
         self._store = store
         self._ended = ended
         self._jobs: asyncio.Queue[tuple[Job, bool]] = asyncio.Queue()
@@ -148,10 +148,12 @@ class Trainer:
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
-        line = await asyncio.to_thread(fitting.command, folder, self._settings.config, history, incumbent)
-        return await self._child([*line, "--background", "--memory-limit", str(self._settings.memory_limit)])
+        settings = self.settings
+        line = await asyncio.to_thread(fitting.command, folder, settings.config, history, incumbent)
+        line += ["--background", "--memory-limit", str(settings.memory_limit)]
+        return await self._child(line, settings.time_limit)
 
-    async def _child(self, line: list[str]) -> dict[str, Any]:
+    async def _child(self, line: list[str], time_limit: float) -> dict[str, Any]:
         """Run `streamer train`; its last line on stdout is the result. TrainingError says what became of it."""
         process = await asyncio.create_subprocess_exec(
             *line,
@@ -163,12 +165,12 @@ class Trainer:
             env=fitting.environment(),
         )
         try:
-            async with asyncio.timeout(self._settings.time_limit):
+            async with asyncio.timeout(time_limit):
                 output, errors, code = await asyncio.gather(
                     _tail(process.stdout), _tail(process.stderr), process.wait()
                 )
         except TimeoutError:
-            raise fitting.took_too_long(self._settings.time_limit) from None
+            raise fitting.took_too_long(time_limit) from None
         finally:
             await _end(process)
         return fitting.result(code, output, errors)
