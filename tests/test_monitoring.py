@@ -66,9 +66,7 @@ def test_ids_are_unique_and_no_two_panels_lie_on_each_other() -> None:
     cells: set[tuple[int, int]] = set()
     for place in (panel["gridPos"] for panel in everything):
         own = set(
-            itertools.product(
-                range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
-            )
+            itertools.product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"]))
         )
         assert not own & cells
         assert max(x for x, _ in own) < 24
