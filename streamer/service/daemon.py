@@ -69,6 +69,7 @@ class Daemon:
         self._stop = stop
         self.metrics = Metrics(registry or CollectorRegistry())
         self.health = Health(_STALL_SECONDS)
+        self.metrics.ready.set_function(lambda: float(self.health.readiness().ok))
         self._partitions = wiring.partition_settings(settings)
         self._store = wiring.model_store(settings, schedule)
         self._scheduled = schedule is not None

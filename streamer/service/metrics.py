@@ -112,6 +112,7 @@ class Metrics:
         self._clock = clock
         self._newest: dict[str, _NewestTick] = {}
         self._scores = ScoreCollector(max_symbol_series)
+        self._from_zero: set[str] = set()
         registry.register(self._scores)
         self._make_stream_counters()
         self._make_stream_gauges()
@@ -157,9 +158,26 @@ class Metrics:
         self.model.remove(stream)
         self.model_trained_timestamp.remove(stream)
 
+    def count_from_zero(self, stream: str) -> None:
+        """Show what seldom happens to `stream` as 0 until it does.
+
+        PromQL's `increase` does not see the first increment of a counter that appears with it: the alert on it would
+        miss that. Those of what happens all the time are left out: they would be half as many series again.
+        """
+        if stream in self._from_zero:
+            return
+        self._from_zero.add(stream)
+        for counter in (self.conflicts, self.blank_prices, self.session_breaks, self.missing_ticks):
+            counter.labels(stream)
+        for status in (TickStatus.DUPLICATE, TickStatus.LATE, TickStatus.DEAD_LETTER):
+            self.ticks.labels(stream, status)
+        for outcome in RetrainOutcome:
+            self.retrains.labels(stream, outcome)
+
     def forget(self, stream: str) -> None:
         """Remove every series of `stream`: it moved to another process, which shows it now."""
         self._scores.forget(stream)
+        self._from_zero.discard(stream)
         self._newest.pop(stream, None)
         for metric in self._by_stream:
             metric.remove(stream)
@@ -265,6 +283,12 @@ class Metrics:
         )
         self.assigned_partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry
+        )
+        self.ready = Gauge("streamer_ready", "1 while /readyz says that the process serves", registry=registry)
+        self.coverage_target = Gauge(
+            "streamer_interval_coverage_target_ratio",
+            "Share of prices that intervals are to hold: interval.coverage",
+            registry=registry,
         )
         self._make_config_metrics()
         Info("streamer_build", "The version that runs", registry=registry).info({"version": __version__})

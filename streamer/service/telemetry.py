@@ -66,6 +66,8 @@ class Telemetry:
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
+        # Records without a stream count under the partition's name: dead letters alone.
+        self._metrics.ticks.labels(partition.name, TickStatus.DEAD_LETTER)
         for stream in partition.streams.values():
             self._watch(stream)
             if stream.engine.switched:
@@ -156,6 +158,8 @@ class Telemetry:
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
         metrics.watch(stream.name, EngineScores(engine))
+        metrics.count_from_zero(stream.name)
+        metrics.coverage_target.set(engine.settings.coverage)
         metrics.feed_expected(stream.name, engine.is_expected)
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)

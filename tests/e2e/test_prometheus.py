@@ -46,15 +46,19 @@ def _labels(metric: dict[str, str]) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, service: Service) -> AsyncIterator[Prometheus]:
-    """A Prometheus that scrapes `service` each second."""
+async def prometheus(folder: Path, service: Service, rules: str | None = None) -> AsyncIterator[Prometheus]:
+    """A Prometheus that scrapes `service` each second, and evaluates `rules`, the text of a rule file, as often."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("no Prometheus: install the Debian package prometheus")
     target = service.url.removeprefix("http://")
     config = folder / "prometheus.json"  # JSON is YAML
     job = {"job_name": "streamer", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
-    config.write_text(json.dumps({"scrape_configs": [job | {"scrape_timeout": "1s"}]}))
+    settings: dict[str, Any] = {"scrape_configs": [job | {"scrape_timeout": "1s"}]}
+    if rules is not None:
+        (folder / "rules.yaml").write_text(rules)
+        settings |= {"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.yaml"]}
+    config.write_text(json.dumps(settings))
     address = f"127.0.0.1:{free_port()}"
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
