@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from streamer import testing
 from streamer.codec import DecodeLimits, format_time
 from streamer.core.tick import Tick
-from streamer.demonstration import embedded_broker
 from streamer.errors import BrokerError, UsageError
 from streamer.feeding import Publisher, Route, encode_tick, shift_to, shifted
 from streamer.pricefile import PriceFile, Survey
@@ -137,7 +137,7 @@ def test_what_is_sent_is_what_the_daemon_reads() -> None:
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    with embedded_broker(["prices"]) as address:
+    with testing.broker("prices") as address:
         yield address
 
 
@@ -224,7 +224,7 @@ class TestPublisher:
                 pass
 
     async def test_a_broker_that_goes_away_is_an_error_and_no_endless_wait(self, stop: asyncio.Event) -> None:
-        with embedded_broker(["prices"]) as address:
+        with testing.broker("prices") as address:
             publisher = Publisher(address, Route("prices"), timeout=2)
             await publisher.__aenter__()
             assert await publisher.publish(minutes(3), 0, stop) == 3

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 from rich.console import Console
 
-from streamer.demonstration import embedded_broker
+from streamer.testing import broker
 from streamer.watching import Watch
 from tests.terminals import terminal
 
@@ -119,7 +119,7 @@ def test_names_that_could_steer_a_terminal_are_shown_as_what_they_are() -> None:
 
 
 def test_forecasts_are_a_table_on_a_terminal(tmp_path: Path) -> None:
-    with embedded_broker(["forecasts"]) as address:
+    with broker("forecasts") as address:
         config = tmp_path / "streamer.json"
         config.write_text(json.dumps({"kafka": {"bootstrap_servers": address}}))
         with terminal("tail", "-c", str(config), "--from", "earliest") as tail:
@@ -137,7 +137,7 @@ def test_forecasts_are_a_table_on_a_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("option", "environment"), [("--lines", {}), (None, {"TERM": "dumb"}), ("--json", {})])
 def test_lines_are_lines_on_a_terminal_too(option: str | None, environment: dict[str, str], tmp_path: Path) -> None:
-    with embedded_broker(["forecasts"]) as address:
+    with broker("forecasts") as address:
         config = tmp_path / "streamer.json"
         config.write_text(json.dumps({"kafka": {"bootstrap_servers": address}}))
         producer = Producer({"bootstrap.servers": address, "log_level": 0})
