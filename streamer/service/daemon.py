@@ -98,7 +98,7 @@ class Daemon:
     async def run(self) -> None:
         """Start up, serve until `stop` is set, shut down. StreamerError says why it could not."""
         port = await self._http.start()
-        log.info("metrics and health", url=f"http://{self._settings.http.host}:{port}")
+        log.info("live page, metrics and health", url=f"http://{self._settings.http.host}:{port}")
         self._events.left()
         self._background = [
             asyncio.create_task(self._trainer.run()),
