@@ -98,7 +98,9 @@ class _Raw:
             raise SettingsError([f"{path}:{error.line}:{error.column}: {error}"]) from None
         except OSError as error:
             raise SettingsError([f"{path}: cannot be read: {error.strerror or error}"]) from None
-        except ValueError as error:  # too large, or not UTF-8
+        except UnicodeDecodeError:
+            raise SettingsError([f"{path}: found no text in UTF-8, expected YAML or JSON"]) from None
+        except ValueError as error:  # too large
             raise SettingsError([f"{path}: {error}"]) from None
         if document.data is None:
             return

@@ -24,6 +24,8 @@ def read_prices(path: Path, symbols: Sequence[str] = ()) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} cannot be read: it is not a CSV in UTF-8") from None
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{path} cannot be read: {_first_line(error)}") from error
     return price_table(table, symbols, str(path))
@@ -79,7 +81,8 @@ def _times(values: pd.Index, name: str) -> pd.DatetimeIndex:
 
 def _first_line(error: Exception) -> str:
     """What pandas says; what it advises is for programmers."""
-    return str(error).partition("\n")[0]
+    said = error.strerror if isinstance(error, OSError) else None
+    return (said or str(error)).partition("\n")[0]
 
 
 def milliseconds(index: pd.Index) -> npt.NDArray[np.int64]:

@@ -30,6 +30,7 @@ class ForecastEngine(core.ForecastEngine):
     """The daemon's engine of one stream, with ways in and out for notebooks. It reaches no broker.
 
     known: all its settings. counts: what became of the rows that `feed` was given: "forecast", "late", "no_price", ...
+    champion: the model in service as data, which `model.store.ModelStore.save` takes; None before the first.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,7 +38,7 @@ class ForecastEngine(core.ForecastEngine):
         super().__init__(wiring.engine_settings(settings))
         self.counts: Counter[str] = Counter()
         self.known = settings
-        self._champion: Artifact | None = None
+        self.champion: Artifact | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings | Mapping[str, Any] | None = None) -> Self:
@@ -76,7 +77,7 @@ class ForecastEngine(core.ForecastEngine):
         if self.position.last is None:
             raise UsageError("nothing to train on: feed it a history first")
         config, limit = fitting.configuration(self.known), self.known.retrain.time_limit
-        found, artifact = fitting.train(config, limit, TrainingSet.of(self), self._champion)
+        found, artifact = fitting.train(config, limit, TrainingSet.of(self), self.champion)
         if found["promoted"]:
             self._serve(artifact)
         return found
@@ -104,7 +105,7 @@ class ForecastEngine(core.ForecastEngine):
             raise UsageError("a model has to catch up with a history: feed it one first")
         ready = self.catch_up(LstmForecaster.from_artifact(artifact))
         ready.advance(len(self.history))
-        self._champion = artifact
+        self.champion = artifact
         return self.swap(ready)
 
 

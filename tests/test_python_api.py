@@ -17,20 +17,21 @@ from streamer.backtesting import Result, figures
 from streamer.core.engine import ForecastEngine as CoreEngine
 from streamer.errors import ArtifactError, ConfigError, StreamerError, UsageError
 from streamer.frames import ticks
+from streamer.model import artifact as artifacts
 from streamer.model.store import ModelStore
 from tests.backtesting.helpers import run, walk
-from tests.model import helpers
 from tests.support import CHECKOUT
 
 SMALL = {
-    "feed.window": 5,
-    "fit.steps": 4,
+    "feed.change": "difference",
+    "network.features": "changes",
+    "network.mode": "joint",
+    "network.layers": [{"units": 8}],
+    "network.members": 1,
+    "fit.steps": 60,
     "fit.refit": False,
-    "fit.sequence": 12,
-    "fit.lanes": 4,
-    "network.layers": [{"units": 4}],
-    "gate.tolerance": 100.0,
 }
+"""A network that learns a sawtooth in a second."""
 
 
 @pytest.mark.slow
@@ -91,17 +92,6 @@ class TestEngine:
         with pytest.raises(ConfigError, match=r"feed\.stpe"):
             streamer.ForecastEngine.from_settings({"feed.stpe": "1s"})
 
-    def test_a_model_of_the_store_catches_up_and_serves(self, tmp_path: Path) -> None:
-        frame = testing.random_walk(60)
-        time = int(frame.index[40].timestamp() * 1000)
-        artifact = helpers.artifact(time, 1)
-        ModelStore(str(tmp_path), 5).save("prices-0", artifact)
-        engine = streamer.ForecastEngine.from_settings({"models.url": str(tmp_path)})
-        engine.feed(frame[:-1])
-        swap = engine.load_model(artifact.id)
-        assert (swap.model, swap.start, swap.ticks) == (artifact.id, "trained", 18)
-        assert set(engine.feed(frame[-1:])["model"]) == {artifact.id}
-
     def test_where_there_is_no_model_it_says_what_there_is(self, tmp_path: Path) -> None:
         engine = streamer.ForecastEngine.from_settings({"models.url": str(tmp_path)})
         with pytest.raises(UsageError, match=r"no promoted model of stream 'prices-0'.*its streams: none"):
@@ -114,21 +104,39 @@ class TestEngine:
             streamer.ForecastEngine.from_settings().train()
 
     @pytest.mark.slow
-    def test_a_training_in_a_process_of_its_own_puts_its_model_into_service(self) -> None:
+    def test_a_model_serves_once_trained_and_in_another_engine_once_loaded(self, tmp_path: Path) -> None:
+        """Trained in a process of its own; loaded from a store, and from a folder as `streamer train` writes it."""
+        frame = testing.sawtooth(440)
         engine = streamer.ForecastEngine.from_settings(SMALL)
-        frame = testing.random_walk(120)
-        engine.feed(frame[:-1])
+        engine.feed(frame[:420])
         found = engine.train()
         assert found["promoted"], found["reason"]
-        assert found["symbols"].keys() == {"A", "B"}
-        assert set(engine.feed(frame[-1:])["model"]) == {found["model"]}
+        assert found["symbols"].keys() == {"a", "b"}
+        served = engine.feed(frame[420:])
+        assert set(served["model"]) == {found["model"]}
+
+        artifact = engine.champion
+        assert artifact is not None
+        ModelStore(str(tmp_path / "store"), 5).save("eu", artifact)
+        artifacts.write(artifact, tmp_path / "model")
+        for way in ("newest", "by id", "folder"):
+            other = streamer.ForecastEngine.from_settings(SMALL)
+            other.feed(frame[:430])
+            if way == "folder":
+                swap = other.load_folder(tmp_path / "model")
+            else:
+                named = None if way == "newest" else found["model"]
+                swap = other.load_model(named, url=str(tmp_path / "store"), stream="eu")
+            assert (swap.model, swap.start, swap.ticks) == (found["model"], "trained", 10)
+            pd.testing.assert_series_equal(other.feed(frame[430:])["yhat"], served["yhat"][20:])
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return Result(run(walk(60)))
 
 
 class TestPlots:
-    @pytest.fixture(scope="class")
-    def result(self) -> Result:
-        return Result(run(walk(60)))
-
     @pytest.mark.parametrize(
         ("plot", "figure"), [("plot", "prices"), ("plot_error", "error"), ("plot_coverage", "coverage")]
     )

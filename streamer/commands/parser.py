@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<found>[^' ]*)'? \(choose from (?P<known>.*)\)")
 
+_CUTOFF = 0.7  # of difflib's ratio: tial is tail, but ksh is not zsh
+
 
 class Parser(argparse.ArgumentParser):
     """Its subparsers are of the same kind, and refuse what they do not know themselves, with their own usage."""
@@ -36,5 +38,5 @@ def examples_of(command: str, epilog: str) -> str:
 
 
 def _hint(found: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(found, list(known), n=1)
+    close = difflib.get_close_matches(found, list(known), n=1, cutoff=_CUTOFF)
     return f"; did you mean {close[0]}?" if close else ""

@@ -59,6 +59,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from streamer.config import load
 
     settings = load(arguments.config, os.environ, broker_unless_given(arguments.config))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it says of the processor hides what we say
     if arguments.background:
         from streamer.model.process import background
 
