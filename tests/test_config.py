@@ -148,7 +148,7 @@ class TestFile:
 
     def test_a_file_that_is_not_utf8_is_refused(self, file: Path) -> None:
         file.write_bytes(b"feed: \xff")
-        assert "utf-8" in problems(file)[0]
+        assert "UTF-8" in problems(file)[0]
 
     def test_a_file_that_is_not_there_is_named(self, file: Path) -> None:
         assert problems(file) == ["streamer.yaml: cannot be read: No such file or directory"]
