@@ -51,7 +51,9 @@ def add_parser(commands: Any) -> None:
         "--rate", type=types.rate, default=150.0, metavar="N", help="ticks a second (default 150); 0: no pause"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--port", type=types.port, default=9108, metavar="N", help="of the metrics (default 9108)")
+    parser.add_argument(
+        "--port", type=types.port, default=9108, metavar="N", help="of the live page and metrics (default 9108)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with the models and the daemon's log")
     parser.set_defaults(handler=handle)
 

@@ -32,10 +32,11 @@ examples:
   streamer dlq list -c config/streamer.yaml --reason wrong_type --limit 1000 --json | jq .detail
   streamer dlq show prices-0-17 -c config/streamer.yaml
   streamer dlq show prices-0-17 -c config/streamer.yaml --json | jq -r .detail
-  streamer dlq show prices-0-17 -c config/streamer.yaml --raw | kcat -P -t prices -p 0
+  streamer dlq show prices-0-17 -c config/streamer.yaml --raw > message
 
 A dead letter is one line: when it was sent, place of the message (topic-partition-offset), its key, reason, size, and
-what was found. To watch them come, use streamer tail dead-letters.
+what was found. To send one once more: kcat -P -t prices -p 0 -k KEY message (a file is one message; without
+-k it has no key; headers, which an adjustment needs, by -H). To watch them come, use streamer tail dead-letters.
 """
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
 from streamer.commands.terminal import is_live, say
-from streamer.errors import ConfigError, ExitCode, UsageError
+from streamer.errors import BrokerError, ConfigError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -89,6 +89,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
 async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     from aiokafka import AIOKafkaConsumer
+    from aiokafka.errors import KafkaError
 
     from streamer.rendering import Formats
     from streamer.service.access import Access
@@ -109,9 +110,11 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
         auto_offset_reset=arguments.start,
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
+        await consumer.start()
         await _print_all(consumer, arguments, formats, stop)
+    except KafkaError as error:  # such as a topic that this user may see and not read
+        raise BrokerError(f"{settings.kafka.bootstrap_servers}: {error!r}") from error
     finally:
         await stop_consumer(consumer)
 

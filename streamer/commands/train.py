@@ -23,7 +23,7 @@ _EPILOG = """\
 examples:
   streamer train prices.csv --output model
   streamer train prices.csv -c streamer.yaml --output model --json
-  streamer train prices.csv --champion model --output challenger    must beat the model of before
+  streamer train prices.csv --champion model --output challenger    must be no worse than that one
 
 The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
 the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price". One
@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="default: model")
-    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be beaten")
+    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be compared with")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")

@@ -45,7 +45,7 @@ class Events:
 
     def take_over(self, known_after: float) -> None:
         """Count the feed's lag from so many seconds after a tick's time."""
-        self._telemetry.known_after = known_after
+        self._telemetry.known_after = self.live.known_after = known_after
 
     # --- partitions -----------------------------------------------------------------------------------------------
 

@@ -318,6 +318,8 @@ async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
+    except ConnectionError:
+        pass  # who asked has gone, as a browser does from a stream with each click
     return response
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from streamer.core.adjustment import NEVER, Adjustment, since
 from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
 from streamer.core.outcome import Dropped, Forecast, Rejected, Step
@@ -47,7 +48,7 @@ class Watched:
 
     latest: the newest forecast that has been published, None before the first. arrived: when the newest tick was taken
     (seconds since the Unix epoch), None before the first. counts: input records by TickStatus, and `blanks`, `missing`,
-    `breaks`. changes: how often any of it has changed.
+    `breaks`. changes: how often any of it has changed. adjusted: number of the last adjustment in the charts.
     """
 
     partition: str
@@ -59,6 +60,7 @@ class Watched:
     trainings: deque[Training] = field(default_factory=lambda: deque(maxlen=_TRAININGS))
     counts: Counter[str] = field(default_factory=Counter)
     changes: int = 0
+    adjusted: int = NEVER
     _spacing: int = _FIRST_SPACING
     _until_errors: int = 0
 
@@ -79,10 +81,28 @@ class Watched:
                 self.counts[TickStatus.DEAD_LETTER] += 1
         if step.blanks or step.missing or step.is_break:
             self.counts.update(blanks=step.blanks, missing=step.missing, breaks=step.is_break)
-        if (taken := step.adjustment) is not None:
-            self.forecasts.adjust(taken.symbol, taken.ratio, taken.name)
-            self.errors.adjust(taken.symbol, taken.ratio, taken.name)
+        if step.adjustment is not None:
+            self._adjust(step.adjustment)
             self.latest = standing(self.stream.engine)
+
+    def _adjust(self, adjustment: Adjustment) -> None:
+        self.adjusted = adjustment.number
+        for series in (self.forecasts, self.errors):
+            series.adjust(adjustment.symbol, adjustment.ratio, adjustment.name)
+
+    def put_back(self, stream: Stream) -> None:
+        """Go on with a stream that was restored: what it was told of since is made up for.
+
+        Forecasts of another step, and errors over another window, are no part of the same charts.
+        """
+        before, now = self.stream.engine.settings, stream.engine.settings
+        if (before.step, before.scoring_window) != (now.step, now.scoring_window):
+            self.forecasts, self.errors = Series(POINTS, 3), Series(_ERROR_POINTS, 2)
+            self._spacing, self._until_errors = _FIRST_SPACING, 0
+        self.stream, self.latest = stream, standing(stream.engine)
+        for each in since(stream.engine.adjustments, self.adjusted):
+            self._adjust(each)
+        self.changes += 1
 
     def touched(self) -> None:
         """All of a batch is taken: look at the errors, if it is time."""
@@ -137,9 +157,11 @@ class Live:
             if watched.partition == partition.name and name not in partition.streams:
                 del self.streams[name]
         for stream in partition.streams.values():
-            watched = self.streams.setdefault(stream.name, Watched(partition.name, stream, None))
-            watched.stream, watched.latest = stream, standing(stream.engine)
-            watched.changes += 1
+            self.streams.setdefault(stream.name, self._watched(partition, stream)).put_back(stream)
+
+    @staticmethod
+    def _watched(partition: Partition, stream: Stream) -> Watched:
+        return Watched(partition.name, stream, None, adjusted=stream.engine.adjusted)
 
     def gone(self, partition: Partition) -> None:
         """A partition moved away, and its streams with it."""
@@ -158,7 +180,7 @@ class Live:
                 continue
             watched = self.streams.get(stream.name)
             if watched is None or watched.stream is not stream:
-                watched = self.streams[stream.name] = Watched(partition.name, stream, None)
+                watched = self.streams[stream.name] = self._watched(partition, stream)
             watched.take(step, now)
             touched[id(watched)] = watched
         for watched in touched.values():

@@ -1,6 +1,5 @@
 """All symbols of all streams, searched and sorted: worked out no oftener, and no more at once, than ticks can bear."""
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -67,10 +66,11 @@ ORDERS: Final[Mapping[str, Callable[[Row], Any]]] = {
 
 
 class Table:
-    """The rows of all streams of `live`, and what they add up to."""
+    """The rows of all streams of `live`, and what they add up to. clock: seconds, of what all of it may cost."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, clock: Callable[[], float]) -> None:
         self._live = live
+        self._clock = clock
         self._known: dict[str, tuple[tuple[object, ...], list[Row]]] = {}
         self._rows: list[Row] = []
         self._sorted: dict[str, list[Row]] = {}
@@ -87,14 +87,17 @@ class Table:
         if (order, search) not in self._found:
             if len(self._found) >= _SEARCHES:
                 self._found.clear()
-            self._found[order, search] = [row for row in self._in_order(order) if search in row.words]
+            rows = self._in_order(order)
+            began = self._clock()
+            self._found[order, search] = [row for row in rows if search in row.words]
+            self._good_until += _LOOP_SHARE * (self._clock() - began)
         return self._found[order, search]
 
     def _in_order(self, order: str) -> list[Row]:
         if order not in self._sorted:
-            began = time.monotonic()
+            began = self._clock()
             self._sorted[order] = sorted(self._rows, key=ORDERS[order])
-            self._good_until += _LOOP_SHARE * (time.monotonic() - began)
+            self._good_until += _LOOP_SHARE * (self._clock() - began)
         return self._sorted[order]
 
     def totals(self) -> dict[str, int]:
@@ -102,15 +105,11 @@ class Table:
         self._keep_fresh()
         return self._totals
 
-    def refresh(self) -> None:
-        """Work out anew what has changed, whatever it costs."""
-        self._collect(inf)
-
     def _keep_fresh(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._good_until:
             self._collect(now + _AT_ONCE)
-            self._good_until = now + max(_FRESH, _LOOP_SHARE * (time.monotonic() - now))
+            self._good_until = now + max(_FRESH, _LOOP_SHARE * (self._clock() - now))
 
     def _collect(self, until: float) -> None:
         """Take the streams in turn, each time from where the last one left off, so that none waits for ever."""
@@ -124,7 +123,7 @@ class Table:
             key = (streams[name], streams[name].changes, *states[name])
             if name not in known or known[name][0] != key:
                 known[name] = key, list(_rows(streams[name], *states[name]))
-                if time.monotonic() > until:
+                if self._clock() > until:
                     self._next = place + 1
                     break
         self._known = known
@@ -182,7 +181,7 @@ def _rows(watched: Watched, phase: Phase, feed: Feed) -> Iterable[Row]:
             name,
             symbol,
             number(last[column]),
-            yhat.get(symbol),
+            None if symbol not in yhat else number(yhat[symbol]),
             skill_of(rmse[column][served], rmse[column][persistence]),
             number(coverage[column]),
             phase,

@@ -1,5 +1,6 @@
 """What the page is told: an overview of all symbols in pages, and one symbol in full. Plain values for JSON."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from math import isfinite
@@ -22,14 +23,20 @@ PAGE_ROWS: Final = 25
 class LiveView:
     """Reads `live` and `health` for the page.
 
-    busy: whether a training of a stream is queued or running.
+    busy: whether a training of a stream is queued or running. clock: as that of the table.
     """
 
-    def __init__(self, live: Live, health: Health, busy: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        live: Live,
+        health: Health,
+        busy: Callable[[str], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._live = live
         self._health = health
         self._busy = busy
-        self.table = Table(live)
+        self.table = Table(live, clock)
 
     # What is asked for
 
@@ -195,8 +202,8 @@ def _next(latest: Forecast | None, symbol: str) -> dict[str, Any] | None:
         "as_of": latest.as_of,
         "target": latest.target,
         "model": latest.model,
-        "yhat": float(latest.yhat[cell]),
-        "lower": float(latest.lower[cell]),
-        "upper": float(latest.upper[cell]),
-        "last": float(latest.last[cell]),
+        "yhat": number(latest.yhat[cell]),
+        "lower": number(latest.lower[cell]),
+        "upper": number(latest.upper[cell]),
+        "last": number(latest.last[cell]),
     }

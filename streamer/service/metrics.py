@@ -173,6 +173,8 @@ class Metrics:
             self.ticks.labels(stream, status)
         for outcome in RetrainOutcome:
             self.retrains.labels(stream, outcome)
+        for kind in ModelKind:  # the first forecast of a model is one, too
+            self.forecasts.labels(stream, kind)
 
     def forget(self, stream: str) -> None:
         """Remove every series of `stream`: it moved to another process, which shows it now."""

@@ -80,7 +80,7 @@ class Channel:
         sent: dict[str, str] = {}
         number, loop, beat_at = 0, asyncio.get_running_loop(), 0.0
         while not self._closed.is_set() and not _has_gone(request):
-            told = {name: json.dumps(body, separators=(",", ":")) for name, body in events.items()}
+            told = {name: json.dumps(body, separators=(",", ":"), allow_nan=False) for name, body in events.items()}
             news = {name: data for name, data in told.items() if sent.get(name) != data}
             if loop.time() >= beat_at:
                 news["beat"] = json.dumps({"now": time.time_ns() // 1_000_000})

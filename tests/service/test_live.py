@@ -43,7 +43,8 @@ class Around:
         self.live = Live(clock=lambda: self.now)
         self.health = Health(60)
         self.busy: set[str] = set()
-        self.view = LiveView(self.live, self.health, lambda stream: stream in self.busy)
+        self.worked_out = 0.0
+        self.view = LiveView(self.live, self.health, lambda stream: stream in self.busy, lambda: self.worked_out)
         self.owner = Owner()
 
     @property
@@ -65,7 +66,7 @@ class Around:
 
     def overview(self, search: str | None = None, sort: str | None = None, page: str | None = None) -> dict[str, Any]:
         """As a browser sees it that asks a little later."""
-        self.view.table.refresh()
+        self.worked_out += 60.0
         told = self.view.overview(search, sort, page)
         return cast(dict[str, Any], json.loads(json.dumps(told, allow_nan=False)))
 
@@ -369,6 +370,30 @@ def test_a_session_that_begins_anew_keeps_what_is_known_and_drops_what_is_not_th
     assert set(around.live.streams) == {"s"}
     assert len(around.shown()["trainings"]) == 1
     assert around.live.streams["s"].stream is around.owner.streams["s"]
+
+
+def test_a_split_that_became_visible_unheard_is_in_the_charts_of_a_session_that_begins_anew(around: Around) -> None:
+    around.feed(walk(9))
+    before = around.shown()["forecasts"]["yhat"][-1]
+    around.stream().adjust(Adjustment(7, "A", 0.5))
+    for _ in range(2):  # and once only
+        around.owner.streams["s"] = replace(around.stream())
+        around.live.restored(around.partition)
+        assert around.shown()["forecasts"]["yhat"][-1] == pytest.approx(before / 2, rel=1e-6)
+
+
+def test_a_stream_that_is_scored_over_another_window_begins_its_charts_anew(around: Around) -> None:
+    around.feed(walk(30))
+    around.live.trained("s", RetrainOutcome.FAILED, 1.0, Account())
+    assert around.shown()["errors"]["time"]
+    anew = ForecastEngine(replace(SMALL, scoring_window=SMALL.scoring_window * 2))
+    around.owner.streams["s"] = replace(around.stream(), engine=anew)
+    for tick in walk(3):
+        anew.process(tick)
+    around.live.restored(around.partition)
+    assert not around.shown()["errors"]["time"]
+    assert not around.shown()["forecasts"]["time"]
+    assert len(around.shown()["trainings"]) == 1
 
 
 def test_names_from_outside_go_through_as_they_are(around: Around) -> None:

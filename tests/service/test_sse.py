@@ -118,7 +118,9 @@ async def test_a_stream_outlives_the_time_that_an_answer_has(
                 assert event, "it has ended"
 
 
-async def test_one_too_many_is_refused_and_has_room_once_another_goes(url: str, client: aiohttp.ClientSession) -> None:
+async def test_one_too_many_is_refused_and_has_room_once_another_goes(
+    url: str, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = await client.get(url), await client.get(url)
     async with client.get(url) as third:
         assert third.status == 503
@@ -131,6 +133,7 @@ async def test_one_too_many_is_refused_and_has_room_once_another_goes(url: str, 
 
     await eventually(has_room)
     second.close()
+    assert not caplog.records, "to go is no error"
 
 
 async def test_a_client_that_does_not_read_is_dropped(

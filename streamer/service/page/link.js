@@ -30,6 +30,7 @@ export class Link {
 
   open() {
     this.close();
+    this.begun = Date.now();
     const round = this.round;
     const source = new EventSource(`api/v1/events?${this.query}`);
     this.source = source;
@@ -108,7 +109,8 @@ export class Link {
   }
 
   watch() {
-    if (this.state !== "live" || Date.now() - this.heard < SILENT) return;
+    // One that was never answered is as silent as one that has ceased.
+    if (!this.source || Date.now() - Math.max(this.begun, this.heard ?? 0) < SILENT) return;
     this.lose();
     this.close();
     this.ask(Date.now() + STREAM_AGAIN);

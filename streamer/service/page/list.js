@@ -11,6 +11,7 @@ export class List {
     this.changed = changed;
     this.chosen = chosen;
     this.rows = new Map();
+    this.order = [];
     this.page = 0;
     this.current = "";
     const again = () => {
