@@ -127,7 +127,7 @@ class Adjusted:
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         """Take in one row of prices as they are now; returns the new state and changes in the same units."""
-        after, changes = self.base.step(state, Row(row.time, row.prices / self.units, row.is_break))
+        after, changes = self.base.step(state, Row(row.time, row.prices / self.units, row.is_break, row.whole))
         return after, changes * self._scale
 
     def shares(self, state: State) -> Mapping[str, Floats]:

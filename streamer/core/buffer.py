@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.grid import Floats, Row, rows_between
+from streamer.core.grid import Floats, Row, is_whole, rows_between
 
 _FIRST_ALLOCATION = 256  # rows: a thousand idle streams must not hold a thousand full histories
 
@@ -131,7 +131,7 @@ class TickBuffer:
         for index in range(start, len(self)):
             time, is_break, row = self[index]
             if previous is None:
-                yield Row(time, row, is_break)
+                yield Row(time, row, is_break, is_whole(row))
             else:
-                yield from rows_between(previous, Row(time, row, is_break), step)
+                yield from rows_between(previous, Row(time, row, is_break, is_whole(row)), step)
             previous = time

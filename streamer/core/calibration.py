@@ -39,14 +39,18 @@ class Calibration:
         """Half-width in sigmas, `(n_symbols,)`."""
         return np.exp(self.log_width)
 
-    def updated(self, scored: Floats, missed: Floats) -> "Calibration":
-        """Learn from one step: `scored` and `missed` are 1.0 or 0.0 per symbol, `(n_symbols,)`.
+    def updated(self, scored: Floats | None, missed: Floats) -> "Calibration":
+        """Learn from one step: `scored` and `missed` are 1.0 or 0.0 per symbol, `(n_symbols,)`. scored: None: all.
 
         The step has mean zero exactly when misses come at the rate 1 - coverage.
         """
-        count = self.count + scored
-        step = np.maximum(_SLOWEST, _FASTEST / np.sqrt(np.maximum(count, 1.0)))
-        log_width = self.log_width + scored * step * (missed - (1.0 - self.coverage))
+        if scored is None:
+            count = self.count + 1.0
+            step = np.maximum(_SLOWEST, _FASTEST / np.sqrt(count))
+        else:
+            count = self.count + scored
+            step = scored * np.maximum(_SLOWEST, _FASTEST / np.sqrt(np.maximum(count, 1.0)))
+        log_width = self.log_width + step * (missed - (1.0 - self.coverage))
         return Calibration(self.coverage, bounded(log_width, _BOUND), count)
 
     def take(self, columns: npt.NDArray[np.intp]) -> "Calibration":

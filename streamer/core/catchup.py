@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from streamer.core.adjustment import adjusted
 from streamer.core.forecaster import Forecaster
-from streamer.core.grid import Row
+from streamer.core.grid import Row, is_whole
 from streamer.core.outcome import Swap
 from streamer.core.serving import Serving
 
@@ -85,7 +85,8 @@ class CatchUp:
         self.serving = Serving.start(self.serving.model, self.serving.state, engine.index, engine.market.levels)
         for sequence in range(self._seen, min(self._seen + max_ticks, history.appended)):
             time, is_break, prices = history[sequence - oldest]
-            self.serving, _ = self.serving.after(self._previous, Row(time, prices, is_break), engine.settings.step)
+            row = Row(time, prices, is_break, is_whole(prices))
+            self.serving, _ = self.serving.after(self._previous, row, engine.settings.step)
             self._previous, self._seen = time, sequence + 1
         return self.done
 

@@ -28,6 +28,7 @@ from streamer.errors import ArtifactError, SnapshotError
 _SHAPING = ("step", "symbols", "targets", "inputs", "change", "window", "scoring_window", "coverage", "assemble")
 """Settings under which a snapshot holds: with others, only the ring can be used again."""
 
+_PENDING = ("mask", "yhat", "lower", "upper")
 _UNNAMED: dict[str, Any] = {"inputs": [], "assemble": "vector"}
 """What a snapshot was made with that does not name the setting."""
 
@@ -91,7 +92,7 @@ def _arrays(engine: ForecastEngine) -> Iterable[tuple[str, np.ndarray]]:
     for name, array in engine.scoreboard.arrays().items():
         yield f"scores.{name}", array
     if engine.pending:
-        for name in ("mask", "yhat", "lower", "upper"):
+        for name in _PENDING:
             yield f"pending.{name}", getattr(engine.pending, name)
     if engine.serving:
         for name, array in engine.serving.state.items():
@@ -168,7 +169,8 @@ def _resume(
     engine.rhythm = _rhythm(meta, arrays)
     _restore_policy(engine, meta["policy"])
     if meta["target"] is not None:
-        engine.pending = Pending(meta["target"], **_part(arrays, "pending"))
+        mask, yhat, lower, upper = (_part(arrays, "pending")[name] for name in _PENDING)
+        engine.pending = Pending(meta["target"], mask, yhat, lower, upper, bool(mask.all()))
     _check_shapes(engine)
     notices = _restore_model(engine, meta["model"], _part(arrays, "model"), load)
     assembly = Assembly.before(engine)

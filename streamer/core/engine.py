@@ -13,7 +13,7 @@ from streamer.core.calibration import Calibration
 from streamer.core.catchup import STATELESS, CatchUp
 from streamer.core.drift import Drift
 from streamer.core.forecaster import FORECASTERS, MODELLED, Forecaster
-from streamer.core.grid import Floats, Placement, Position, Row, Verdict
+from streamer.core.grid import Floats, Placement, Position, Row, Verdict, is_blank, is_whole
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
 from streamer.core.outcome import AHEAD, PERSISTENCE_MODEL, Dropped, Rejected, Step, Swap, no_price, too_many_symbols
@@ -94,7 +94,7 @@ class ForecastEngine:
 
     def _process(self, tick: Tick) -> Step:
         prices, new = self._read(tick)
-        if np.isnan(prices).all():
+        if is_blank(prices):
             return Step(no_price(tick.prices))
         if len(prices) > self.settings.max_symbols:
             return Step(too_many_symbols(len(prices)))
@@ -160,13 +160,13 @@ class ForecastEngine:
         """
         self._follow_schedule()
         previous, restarts = self.position.last, self.position.restarts
-        row = Row(placement.time, prices, placement.is_break)
+        row = Row(placement.time, prices, placement.is_break, is_whole(prices))
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
-        before = self.market.seeing(prices)
+        before = self.market if row.whole else self.market.seeing(prices)
         scores, calibration, drift = self._score(row, before)
         market = before.after(row, missing)
         serving, changes = self._run_model(previous, row, market)
-        pending = self._predict(row.time, market, calibration, changes)
+        pending = self._predict(row, market, calibration, changes)
         forecast = pending.forecast(row.time, self.symbols, market.last, self.model_id)
         switched = self._switched_by(market)
         rhythm = self.rhythm.after(previous, row.time, self.settings.step)
@@ -182,7 +182,7 @@ class ForecastEngine:
         return Step(
             forecast,
             scored=0 if scores is None else len(scores.cells),
-            blanks=int(np.isnan(prices).sum()),
+            blanks=0 if row.whole else int(np.isnan(prices).sum()),
             missing=missing,
             is_break=row.is_break and previous is not None,
             restarted=placement.position.restarts > restarts,
@@ -215,7 +215,7 @@ class ForecastEngine:
         pending, drift = self.pending, self.drift
         if pending is None or pending.target != row.time or row.is_break:
             return None, self.calibration, drift
-        scores = pending.scores(row.prices)
+        scores = pending.scores(row)
         if self.serving is not None:
             drift = pending.drifted(drift, row.prices, scores.cells, market)
         return scores, scores.learned(self.calibration), drift
@@ -225,23 +225,23 @@ class ForecastEngine:
 
         They are of the levels of `market`, whatever the model's own are.
         """
-        changes = np.zeros((len(MODELLED), len(row.prices)))
         if self.serving is None:
-            return None, changes
-        serving, predicted = self.serving.after(previous, row, self.settings.step)
-        held = serving.targets >= 0
-        changes[:, serving.targets[held]] = predicted[:, held]
+            return None, np.zeros((len(MODELLED), len(row.prices)))
+        serving, changes = self.serving.after(previous, row, self.settings.step)
         if market.levels is not self.market.levels:
             serving = Serving.start(serving.model, serving.state, self.index, market.levels)
         if serving.foreign:
             changes = serving.levels.into(market.levels, market.last, changes)
         return serving, changes
 
-    def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
-        """The forecast of the next step, its interval frozen before its target."""
-        mask = self._is_target & np.isfinite(market.last) & (market.age <= self.settings.max_stale)
+    def _predict(self, row: Row, market: Market, calibration: Calibration, changes: Floats) -> Pending:
+        """The forecast of the step after `row`, its interval frozen before its target."""
+        mask, whole = self._is_target, self._are_all_targets
+        if not row.whole:
+            mask = mask & np.isfinite(market.last) & (market.age <= self.settings.max_stale)
+            whole = bool(mask.all())
         half = calibration.width * market.sigma()
-        return Pending.of(time + self.settings.step, mask, market, half, changes)
+        return Pending.of(row.time + self.settings.step, mask, market, half, changes, whole=whole)
 
     def widen(self, symbols: Sequence[str]) -> None:
         """Add symbols, unknown so far, on the right of every row."""
@@ -263,6 +263,7 @@ class ForecastEngine:
         self.symbols = symbols
         self.index = {symbol: column for column, symbol in enumerate(symbols)}
         self._is_target = np.array([self.settings.is_target(symbol) for symbol in symbols], np.bool_)
+        self._are_all_targets = bool(self._is_target.all())
 
     def _letting_go(self, named: Mapping[str, float], step: Callable[[], Step]) -> Step:
         """`step`, after the columns of symbols that have vanished are dropped; where it fails, they are still there."""

@@ -52,13 +52,17 @@ class Layout:
         features: of all symbols, `(..., n, F)`. hidden: of each target, `(..., m, units)`. columns: of the targets
         among the symbols, `(m,)`.
         """
-        own = features[..., columns, : self.regressors]
-        parts = [own, *(np.tanh(bend * own) for bend in _BENDS), hidden]
+        own, width = features[..., columns, : self.regressors], self.regressors
+        basis = np.empty((*own.shape[:-1], self.width))
+        basis[..., :width] = own
+        for number, bend in enumerate(_BENDS, 1):
+            np.tanh(bend * own, out=basis[..., number * width : (number + 1) * width])
+        others = self.width - self.others
+        basis[..., others - self.hidden : others] = hidden
         if self.others:
-            changes = np.repeat(features[..., None, :, 0] * _OTHERS_SHARE, len(columns), axis=-2)
-            changes[..., np.arange(len(columns)), columns] = 0.0
-            parts.append(changes)
-        return np.concatenate(parts, axis=-1)
+            basis[..., others:] = features[..., None, :, 0] * _OTHERS_SHARE
+            basis[..., np.arange(len(columns)), others + columns] = 0.0
+        return basis
 
 
 @dataclass(frozen=True, slots=True, eq=False)

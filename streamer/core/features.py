@@ -5,6 +5,7 @@ One implementation, stepped row by row: the trainer replays the history through 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -82,6 +83,11 @@ class Features:
         """
         level = self.change.level(row.prices)
         moved = level - state["level"]
+        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)):
+            variance, weight = volatility.update(state["variance"], state["weight"], moved, None)
+            out = np.ones((len(moved), 2))
+            out[:, 0] = bounded(moved / volatility.sigma(variance), CLIP)
+            return {"level": level, "variance": variance, "weight": weight}, out
         seen = np.isfinite(moved)
         if row.is_break:
             seen = np.zeros_like(seen)

@@ -105,17 +105,35 @@ class Row:
     """One step of the grid as a forecaster sees it.
 
     prices: shape `(n_symbols,)`, NaN where blank. is_break: the first row of a session, whose change from the
-    row before is not a one-step change.
+    row before is not a one-step change. whole: whether it is known that no price is blank, and each is positive: most
+    rows are such, and then much need not be looked at again.
     """
 
     time: int
     prices: Floats
     is_break: bool = False
+    whole: bool = False
+
+
+def is_blank(prices: Floats) -> bool:
+    """Whether there is no price."""
+    # The first alone mostly says so.
+    return not len(prices) or bool(np.isnan(prices[0]) and np.isnan(prices).all())
+
+
+def is_whole(prices: Floats) -> bool:
+    """Whether no price is blank, and each is positive."""
+    return len(prices) > 0 and bool(np.minimum.reduce(prices) > 0.0)  # which is false of NaN
+
+
+def blanks_between(previous: int, row: Row, step: int) -> list[Row]:
+    """A blank row for each step missing between the time `previous` and `row`."""
+    if row.is_break or row.time - previous <= step:
+        return []
+    return [Row(time, np.full(row.prices.shape, np.nan)) for time in range(previous + step, row.time, step)]
 
 
 def rows_between(previous: int, row: Row, step: int) -> Iterator[Row]:
     """Yield a blank row for each step missing between the time `previous` and `row`, then `row` itself."""
-    if not row.is_break:
-        for time in range(previous + step, row.time, step):
-            yield Row(time, np.full(row.prices.shape, np.nan))
+    yield from blanks_between(previous, row, step)
     yield row

@@ -85,6 +85,8 @@ class Levels:
 
     def usable(self, prices: Floats) -> Floats:
         """`prices` with NaN (blank) wherever a price cannot be used: not finite; not positive for log returns."""
+        if prices.size and np.minimum.reduce(prices, None) > 0.0 and np.maximum.reduce(prices, None) <= _LARGEST:
+            return prices  # most are so, and two calls are less than five
         good = np.abs(prices) <= _LARGEST
         if self._any_log:
             good &= (prices > 0.0) if self._all_log else (prices > 0.0) | ~self.is_log

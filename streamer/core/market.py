@@ -1,6 +1,7 @@
 """What an engine knows of the prices themselves, whatever model serves."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,9 @@ class Market:
     def after(self, row: Row, missing: int) -> "Market":
         """Take in `row`, whose prices the levels can use, and before which `missing` steps had none."""
         moved = self.levels.between(self.last, row.prices)
+        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)):
+            none, (variance, weight) = np.zeros(len(moved)), volatility.update(self.variance, self.weight, moved, None)
+            return Market(row.prices, none, none, variance, weight, self.levels)
         known = np.isfinite(moved)
         if row.is_break:
             known = np.zeros_like(known)

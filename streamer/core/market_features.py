@@ -9,6 +9,7 @@ large mean of it, and the deviation of a spread is the difference of two deviati
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from streamer.core import volatility
 from streamer.core.features import CLIP, State
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Levels, bounded
+from streamer.core.levels import Bools, Levels, bounded
 
 PEERS = 3
 """So many symbols, the most correlated ones, are compared with each."""
@@ -107,53 +108,64 @@ class MarketFeatures:
         A blank feeds a zero change, and so does the first row of a session: the change across the break is no
         one-step change.
         """
-        after, scaled, seen = self._after(state, row)
-        return after, self._features(after, scaled, seen)
+        after, scaled, sigma, seen = self._after(state, row)
+        return after, self._features(after, scaled, sigma, seen)
 
-    def _after(self, state: State, row: Row) -> tuple[State, Floats, npt.NDArray[np.bool_]]:
-        """The new state, changes in units of volatility, and which symbols have one."""
+    def _after(self, state: State, row: Row) -> tuple[State, Floats, Floats, Bools | None]:
+        """The new state, changes in units of volatility, these units, and which symbols have a change, None: all."""
         level = self.change.level(row.prices)
-        printed = np.isfinite(level)
         moved = level - state["level"]
-        seen = np.zeros_like(printed) if row.is_break else np.isfinite(moved)
-        moved = np.where(seen, moved, 0.0)
-        variance, weight = volatility.update(state["variance"], state["weight"], moved, seen.astype(np.float64))
+        printed = seen = None
+        if not row.whole or row.is_break or not isfinite(np.add.reduce(moved)):
+            printed = np.isfinite(level)
+            seen = np.zeros_like(printed) if row.is_break else np.isfinite(moved)
+            moved = np.where(seen, moved, 0.0)
+        mask = None if seen is None else seen.astype(np.float64)
+        variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
         sigma = volatility.sigma(variance)
         scaled = bounded(moved / sigma, CLIP)
-        total = scaled.sum()
-        moves = np.empty(state["since"].shape)
-        moves[:, :PEERS] = scaled[self.peers]
-        moves[:, PEERS] = (total - scaled) / max(1, len(scaled) - 1)
+        total, n_seen = np.add.reduce(scaled), len(scaled) if seen is None else np.count_nonzero(seen)
         deviations = (state["deviations"] + bounded(moved, _JUMP * sigma)[:, None]) * _DECAYS
         strayed = deviations[:, _NORMED_BY, None] - deviations[self.peers, _NORMED_BY]
         activity = state["activity"]
         squares = (scaled * scaled)[:, None]
-        shifted = np.column_stack((moved, state["changes"][:, :2]))
+        shifted = np.empty(state["changes"].shape)
+        shifted[:, 0], shifted[:, 1:] = moved, state["changes"][:, :2]
         after = {
-            "level": np.where(printed, level, state["level"]),
+            "level": _where(printed, level, state["level"]),
             "variance": variance,
             "weight": weight,
-            "changes": np.where(seen[:, None], shifted, state["changes"]),
+            "changes": _where(seen, shifted, state["changes"]),
             "deviations": deviations,
-            "activity": np.where(seen[:, None], squares + _ACTIVITY_DECAYS * (activity - squares), activity),
+            "activity": _where(seen, squares + _ACTIVITY_DECAYS * (activity - squares), activity),
+            "spread": _SPREAD_DECAY * state["spread"] + (1.0 - _SPREAD_DECAY) * strayed * strayed,
+            "market": (state["market"] + total / max(1, n_seen)) * _DECAYS[:_N_OWN],
+            "rows": state["rows"] + 1.0,
+            **self._silence(state, printed, scaled, total),
+        }
+        return after, scaled, sigma, seen
+
+    def _silence(self, state: State, printed: Bools | None, scaled: Floats, total: float) -> dict[str, np.ndarray]:
+        """For how long each symbol has had no price, what the others did meanwhile, and for how long none had any."""
+        if printed is None:
+            return {"age": np.zeros(len(scaled)), "since": np.zeros(state["since"].shape), "gap": np.zeros(1)}
+        moves = np.empty(state["since"].shape)
+        moves[:, :PEERS] = scaled[self.peers]
+        moves[:, PEERS] = (total - scaled) / max(1, len(scaled) - 1)
+        return {
             "age": np.where(printed, 0.0, state["age"] + 1.0),
             "since": np.where(printed[:, None], 0.0, state["since"] + moves),
-            "spread": _SPREAD_DECAY * state["spread"] + (1.0 - _SPREAD_DECAY) * strayed * strayed,
-            "market": (state["market"] + total / max(1, np.count_nonzero(seen))) * _DECAYS[:_N_OWN],
-            "rows": state["rows"] + 1.0,
             "gap": np.zeros(1) if printed.any() else state["gap"] + 1.0,
         }
-        return after, scaled, seen
 
-    def _features(self, after: State, scaled: Floats, seen: npt.NDArray[np.bool_]) -> Floats:
+    def _features(self, after: State, scaled: Floats, sigma: Floats, seen: Bools | None) -> Floats:
         n = len(scaled)
-        sigma = self.scale(after)
         deviations = after["deviations"]
         out = np.empty((n, len(NAMES)))
         changes = after["changes"] / sigma[:, None]
         last = bounded(changes[:, 0], CLIP)
         out[:, 0] = scaled
-        out[:, 1] = np.where(seen, 0.0, last)
+        out[:, 1] = 0.0 if seen is None else np.where(seen, 0.0, last)
         out[:, 2:4] = changes[:, 1:]
         out[:, 4] = np.sign(last)
         out[:, 5] = np.where(last == 0.0, changes[:, 1], 0.0)
@@ -191,6 +203,13 @@ class MarketFeatures:
     def scale(state: State) -> Floats:
         """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
         return volatility.sigma(state["variance"])
+
+
+def _where(chosen: Bools | None, new: Floats, old: Floats) -> Floats:
+    """`new` for the symbols that are chosen, None: all; `old` for the others. Symbols are the first axis."""
+    if chosen is None:
+        return new
+    return np.where(chosen[:, None] if new.ndim > 1 else chosen, new, old)
 
 
 def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:

@@ -51,20 +51,24 @@ def initial(n_experts: int, n_targets: int) -> Arrays:
     }
 
 
-def learn(state: State, change: Floats, seen: np.ndarray) -> Arrays:
+def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
     """Hear what came of the last proposals.
 
     change: of each target's level, in units of the volatility known when it was forecast, `(m,)`. seen: where it was
-    seen, `(m,)`.
+    seen, `(m,)`, None: everywhere.
     """
-    if not np.count_nonzero(seen):
-        return dict(state)
-    change = np.where(seen, change, 0.0)
     proposals, mixed = state["proposals"], state["mixed"]
-    error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
+    discount: Floats | float = _DISCOUNT
+    if seen is None:
+        error, said = mixed - bounded(change, _LOSS_CLIP), mixed
+    elif np.count_nonzero(seen):
+        change = np.where(seen, change, 0.0)
+        error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
+        said = np.where(seen, mixed, 0.0)
+        discount = np.where(seen, _DISCOUNT, 1.0)
+    else:
+        return dict(state)
     regret = 2.0 * error * (mixed - proposals)
-    discount = np.where(seen, _DISCOUNT, 1.0)
-    said = np.where(seen, mixed, 0.0)
     agreement = _shared(said * bounded(change, _ERROR_CLIP), _GUARD_SHARING)
     return {
         **state,
@@ -83,17 +87,20 @@ def propose(state: State, predictions: Floats, scale: Floats) -> tuple[Arrays, F
     """
     proposals = np.empty(state["proposals"].shape)
     proposals[0] = 0.0
-    proposals[1] = predictions.sum(axis=0) / len(predictions)
+    proposals[1] = np.add.reduce(predictions, 0) / len(predictions)
     proposals[2:] = predictions
     proposals = bounded(proposals, _PROPOSAL_CLIP)
-    mixed = (weights(state) * proposals).sum(axis=0)
+    mixed = np.add.reduce(weights(state) * proposals, 0)
     return {**state, "proposals": proposals, "mixed": mixed, "scale": scale}, mixed * guard(state)
 
 
 def weights(state: State) -> Floats:
     """Weight of each of `EXTRA` and the experts, `(len(EXTRA) + n_experts, m)`; they add up to 1 per target."""
     positive = np.maximum(_shared(state["regret"], _SHARING), 0.0) / (1.0 + _shared(state["variance"], _SHARING))
-    total = positive.sum(axis=0)
+    total = np.add.reduce(positive, 0)
+    if np.minimum.reduce(total) > 0.0:
+        shares: Floats = positive / total
+        return shares
     # Where no expert has a positive regret, the mix does as well as any: it stays with what is safest.
     none = np.zeros(positive.shape)
     none[0] = 1.0
@@ -113,5 +120,6 @@ def _shared(values: Floats, share: float) -> Floats:
     others = values.shape[-1] - 1
     if others > _MOST_OTHERS:
         share *= _MOST_OTHERS / others
-    shared: Floats = values * (1.0 - share) + share * values.sum(axis=-1, keepdims=True)
+    # A method `sum` takes half as long again.
+    shared: Floats = values * (1.0 - share) + share * np.add.reduce(values, -1, keepdims=True)
     return shared

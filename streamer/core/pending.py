@@ -9,13 +9,13 @@ import numpy.typing as npt
 from streamer.core.calibration import Calibration
 from streamer.core.drift import Drift
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
-from streamer.core.grid import Floats
+from streamer.core.grid import Floats, Row
 from streamer.core.market import Market
 from streamer.core.outcome import Forecast
 
 Bools = npt.NDArray[np.bool_]
 
-_LOSSES = np.array([FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)])
+_LOSSES = slice(FORECASTERS.index(SERVED), None, FORECASTERS.index(PERSISTENCE) - FORECASTERS.index(SERVED))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,32 +23,37 @@ class Scores:
     """What one tick settles.
 
     cells: symbol indices `(c,)`. squared_errors: `(c, forecasters)`. covered: prices in their interval, `(c,)`. seen,
-    missed: of all symbols `(n,)`, those with a price, and with one outside of its interval.
+    missed: of all symbols `(n,)`, those with a price, None: all; and with one outside of its interval.
     """
 
     cells: npt.NDArray[np.intp]
     squared_errors: Floats
     covered: Bools
-    seen: Bools
+    seen: Bools | None
     missed: Bools
 
     def learned(self, calibration: Calibration) -> Calibration:
         """`calibration` after them."""
-        return calibration.updated(self.seen.astype(np.float64), self.missed.astype(np.float64))
+        seen = None if self.seen is None else self.seen.astype(np.float64)
+        return calibration.updated(seen, self.missed.astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A forecast that waits for its price. Arrays per symbol of the engine, `(n,)`; `yhat` is `(forecasters, n)`."""
+    """A forecast that waits for its price. Arrays per symbol of the engine, `(n,)`; `yhat` is `(forecasters, n)`.
+
+    whole: whether `mask` leaves none out.
+    """
 
     target: int
     mask: np.ndarray
     yhat: Floats
     lower: Floats
     upper: Floats
+    whole: bool
 
     @classmethod
-    def of(cls, target: int, mask: Bools, market: Market, half: Floats, changes: Floats) -> "Pending":
+    def of(cls, target: int, mask: Bools, market: Market, half: Floats, changes: Floats, *, whole: bool) -> "Pending":
         """The forecast by `changes` `(modelled, n)` from the last prices; `half` of its interval `(n,)` on each side.
 
         Persistence's change is none. target: grid time, ms. mask: symbols that are forecast.
@@ -59,10 +64,12 @@ class Pending:
         predicted[-2] = changes[0] - half
         predicted[-1] = changes[0] + half
         prices = market.levels.apply(last, predicted)
-        return cls(target, mask, yhat=prices[:-2], lower=prices[-2], upper=prices[-1])
+        return cls(target, mask, prices[:-2], prices[-2], prices[-1], whole)
 
     def forecast(self, as_of: int, symbols: Sequence[str], last: Floats, model: str) -> Forecast:
         """What is published of it. symbols, last: of all columns."""
+        if self.whole:
+            return Forecast(as_of, self.target, tuple(symbols), self.yhat[0], self.lower, self.upper, last, model)
         cells = np.flatnonzero(self.mask)
         return Forecast(
             as_of=as_of,
@@ -75,10 +82,14 @@ class Pending:
             model=model,
         )
 
-    def scores(self, prices: Floats) -> "Scores":
-        """What comes of it with the prices `(n,)` really seen at its target time."""
-        seen = self.mask & np.isfinite(prices)
+    def scores(self, row: Row) -> "Scores":
+        """What comes of it with the prices really seen at its target time."""
+        prices = row.prices
         inside = (prices >= self.lower) & (prices <= self.upper)
+        if self.whole and row.whole:
+            errors = self.yhat - prices
+            return Scores(np.arange(len(prices)), (errors * errors).T, inside, None, ~inside)
+        seen = self.mask & np.isfinite(prices)
         cells = np.flatnonzero(seen)
         errors = self.yhat[:, cells] - prices[cells]
         return Scores(cells, (errors * errors).T, inside[cells], seen, seen & ~inside)
@@ -90,9 +101,12 @@ class Pending:
         """
         if not len(cells):
             return drift
-        levels = market.levels if len(cells) == len(self.mask) else market.levels.take(cells)
-        yhat = self.yhat.take(_LOSSES, axis=0).take(cells, axis=1)  # a list as index takes five times as long
-        errors = levels.between(prices.take(cells), yhat) / market.sigma().take(cells)
+        yhat, sigma, levels = self.yhat[_LOSSES], market.sigma(), market.levels
+        if len(cells) < len(self.mask):
+            # a list as index takes five times as long
+            prices, yhat, sigma = prices.take(cells), yhat.take(cells, axis=1), sigma.take(cells)
+            levels = levels.take(cells)
+        errors = levels.between(prices, yhat) / sigma
         served, persistence = errors * errors
         return drift.after(served, persistence)
 
@@ -105,14 +119,18 @@ class Pending:
             np.pad(self.yhat, [(0, 0), (0, more)]),
             np.pad(self.lower, (0, more)),
             np.pad(self.upper, (0, more)),
+            self.whole and not more,
         )
 
     def take(self, columns: npt.NDArray[np.intp]) -> "Pending":
         """The same of these symbols alone, in that order."""
-        return Pending(self.target, self.mask[columns], self.yhat[:, columns], self.lower[columns], self.upper[columns])
+        mask = self.mask[columns]
+        whole = bool(mask.all())
+        return Pending(self.target, mask, self.yhat[:, columns], self.lower[columns], self.upper[columns], whole)
 
     def adjusted(self, column: int, ratio: float) -> "Pending":
         """The same with the forecast of one symbol in prices `ratio` times as large."""
         factors = np.ones(len(self.mask))
         factors[column] = ratio
-        return Pending(self.target, self.mask, self.yhat * factors, self.lower * factors, self.upper * factors)
+        yhat, lower, upper = self.yhat * factors, self.lower * factors, self.upper * factors
+        return Pending(self.target, self.mask, yhat, lower, upper, self.whole)

@@ -40,9 +40,15 @@ class Scoreboard:
         self._block = np.zeros(n_symbols, np.int64)
         self.squared_error_total = np.zeros((n_symbols, n_forecasters))
         self.scored_total = np.zeros(n_symbols, np.int64)
+        self._abreast = 0
 
     def add(self, cells: npt.NDArray[np.intp], squared_errors: Floats, covered: npt.NDArray[np.bool_]) -> None:
         """Take in scored cells: symbol indices `(c,)`, squared errors `(c, n_forecasters)`, covered `(c,)`."""
+        everything = len(cells) == len(self._block)
+        if everything and self._abreast:
+            self._add_abreast(squared_errors, covered)
+            return
+        self._abreast = 0
         block = self._block[cells]
         full = self._counts[cells, block] == self._size
         if full.any():
@@ -55,6 +61,19 @@ class Scoreboard:
         self._sums[cells, block, -1] += covered
         self.squared_error_total[cells] += squared_errors
         self.scored_total[cells] += 1
+        if everything and full.all() and (self._block == self._block[0]).all():
+            self._abreast = self._size - 1
+
+    def _add_abreast(self, squared_errors: Floats, covered: npt.NDArray[np.bool_]) -> None:
+        """As `add`, where the block of each symbol is the same one, with room for `_abreast` more."""
+        self._abreast -= 1
+        block = self._block[0]
+        self._counts[:, block] += 1
+        sums = self._sums[:, block]
+        sums[:, :-1] += squared_errors
+        sums[:, -1] += covered
+        self.squared_error_total += squared_errors
+        self.scored_total += 1
 
     @property
     def scored(self) -> npt.NDArray[np.int64]:
@@ -82,6 +101,7 @@ class Scoreboard:
     def widened(self, n_symbols: int) -> Self:
         """A copy with further symbols on the right, unscored so far."""
         wide = copy(self)
+        wide._abreast = 0
         for name, array in self._state().items():
             padding = [(0, n_symbols - len(array))] + [(0, 0)] * (array.ndim - 1)
             setattr(wide, name, np.pad(array, padding))
@@ -90,6 +110,7 @@ class Scoreboard:
     def take(self, columns: npt.NDArray[np.intp]) -> Self:
         """A copy of these symbols alone, in that order."""
         narrow = copy(self)
+        narrow._abreast = 0
         for name, array in self._state().items():
             setattr(narrow, name, array[columns])
         return narrow
@@ -119,4 +140,5 @@ class Scoreboard:
             if stored.shape != array.shape:
                 raise ValueError(f"scoreboard {name}: shape {stored.shape}, expected {array.shape}")
             array[...] = stored
+        self._abreast = 0
         return self

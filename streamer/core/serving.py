@@ -1,14 +1,14 @@
 """A model in service: the forecaster, its state, and where its symbols stand in the engine's rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from streamer.core.features import State
 from streamer.core.forecaster import Forecaster
-from streamer.core.grid import Floats, Row, rows_between
+from streamer.core.grid import Floats, Row, blanks_between, is_whole
 from streamer.core.levels import Levels
 
 
@@ -18,7 +18,8 @@ class Serving:
 
     columns: the engine's column of each of the model's symbols, -1 where the engine has none. targets: the
     engine's column of each target. levels: those of its changes, in the engine's columns; with the engine's own where
-    it has none. foreign: whether they differ from the engine's.
+    it has none. foreign: whether they differ from the engine's. aligned: whether the model's symbols and targets are
+    the engine's columns, one by one.
     """
 
     model: Forecaster
@@ -27,6 +28,7 @@ class Serving:
     targets: npt.NDArray[np.intp]
     levels: Levels
     foreign: bool
+    aligned: bool
 
     @classmethod
     def start(cls, model: Forecaster, state: State, index: Mapping[str, int], levels: Levels) -> "Serving":
@@ -35,21 +37,34 @@ class Serving:
         targets = np.array([index.get(symbol, -1) for symbol in model.targets], np.intp)
         held = columns >= 0
         own = levels.replaced(columns[held], model.change.take(held))
-        return cls(model, state, columns, targets, own, not np.array_equal(own.is_log, levels.is_log))
+        every = np.arange(len(index))
+        aligned = np.array_equal(columns, every) and np.array_equal(targets, every)
+        return cls(model, state, columns, targets, own, not np.array_equal(own.is_log, levels.is_log), aligned)
 
     def after(self, previous: int | None, row: Row, step: int) -> tuple["Serving", Floats]:
         """Step over the blank rows since the time `previous` and over `row`, both in the engine's columns.
 
-        Returns the model in service after it, and the predicted changes `(len(MODELLED), len(model.targets))`.
+        Returns the model in service after it, and the predicted changes `(len(MODELLED), n)` in the engine's columns,
+        zero where it has none.
         """
+        state, own = self.state, self._own(row)
+        if previous is not None:
+            for blank in blanks_between(previous, own, step):
+                state, _ = self.model.step(state, blank)
+        state, predicted = self.model.step(state, own)
+        after = Serving(self.model, state, self.columns, self.targets, self.levels, self.foreign, self.aligned)
+        if self.aligned:
+            return after, predicted
+        changes, held = np.zeros((len(predicted), len(row.prices))), self.targets >= 0
+        changes[:, self.targets[held]] = predicted[:, held]
+        return after, changes
+
+    def _own(self, row: Row) -> Row:
+        """`row` in the model's columns, with what its changes can use."""
+        if self.aligned and row.whole:
+            return row
         prices = row.prices[self.columns] if len(row.prices) else np.full(len(self.columns), np.nan)
         prices[self.columns < 0] = np.nan
         if np.count_nonzero(prices <= 0.0):
             prices = self.model.change.usable(prices)
-        own = Row(row.time, prices, row.is_break)
-        *missing, last = [own] if previous is None else rows_between(previous, own, step)
-        state = self.state
-        for each in missing:
-            state, _ = self.model.step(state, each)
-        state, changes = self.model.step(state, last)
-        return replace(self, state=state), changes
+        return Row(row.time, prices, row.is_break, is_whole(prices))

@@ -11,17 +11,22 @@ FLOOR = 1e-12  # level units: a symbol that never moved still divides
 _DECAY = 0.5 ** (1.0 / HALF_LIFE)
 
 
-def update(variance: Floats, weight: Floats, change: Floats, seen: Floats) -> tuple[Floats, Floats]:
+def update(variance: Floats, weight: Floats, change: Floats, seen: Floats | None) -> tuple[Floats, Floats]:
     """One step of the weighted mean of squares; returns the new `(variance, weight)`, each `(n_symbols,)`.
 
     variance: weighted mean square so far. weight: sum of weights, which makes the mean right from the first print
-    (as Adam's bias correction does). change: level change of this print. seen: 1.0 where there was one, else 0.0.
+    (as Adam's bias correction does). change: level change of this print. seen: 1.0 where there was one, else 0.0; None:
+    there was one of each.
     """
     square = change * change
     known = variance > 0.0
     square = np.where(known, np.minimum(square, WINSOR * WINSOR * variance), square)
-    total = np.where(seen > 0.0, _DECAY * weight + 1.0, weight)
-    gain = seen / np.maximum(total, 1.0)
+    total = _DECAY * weight + 1.0
+    if seen is None:
+        gain = 1.0 / total
+    else:
+        total = np.where(seen > 0.0, total, weight)
+        gain = seen / np.maximum(total, 1.0)
     return variance + gain * (square - variance), total
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,8 @@ class LstmForecaster:
         output, network = self.runtime.step(self._inputs(features), state)
         scaled = output.reshape(-1).astype(np.float64)
         # A network that went wrong must not silence the stream: no change is persistence.
-        scaled[~np.isfinite(scaled)] = 0.0
+        if not isfinite(np.add.reduce(scaled)):
+            scaled[~np.isfinite(scaled)] = 0.0
         scale = self.features.scale(seen)[self._columns]
         after = _prefixed(_FEATURES, seen) | network
         changes = np.zeros((len(MODELLED), len(scaled)))
@@ -157,6 +159,8 @@ class LstmForecaster:
         columns = self._columns
         scale = mixed["scale"]
         moved = seen["level"][columns] - before["level"][columns]
+        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)) and np.minimum.reduce(scale) > 0.0:
+            return mix.learn(mixed, moved / scale, None)
         # A price of its own, a step after the one that it was forecast from.
         came = np.isfinite(row.prices[columns]) & np.isfinite(moved) & (scale > 0.0)
         if row.is_break:
@@ -192,7 +196,8 @@ def hidden(network: Mapping[str, np.ndarray], spec: NetworkSpec, targets: int) -
     """Last hidden layers of all members for each target, `(targets, units)`; a joint network has one for all."""
     last = np.concatenate([network[name] for name in spec.last_states], axis=-1).astype(np.float64)
     # A state that is no number is the network's fault, and the experts' coefficients would spread it.
-    last[~np.isfinite(last)] = 0.0
+    if not isfinite(np.add.reduce(last, None)):
+        last[~np.isfinite(last)] = 0.0
     return last if len(last) == targets else np.repeat(last, targets, axis=0)
 
 
@@ -240,4 +245,10 @@ def _prefixed(prefix: str, arrays: State) -> dict[str, np.ndarray]:
 
 
 def _part(prefix: str, state: State) -> dict[str, np.ndarray]:
-    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+    return {name: state[full] for full, name in _names_of(prefix, tuple(state))}
+
+
+@lru_cache(64)
+def _names_of(prefix: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Of those names that begin with `prefix`, each whole and without it."""
+    return tuple((name, name[len(prefix) :]) for name in names if name.startswith(prefix))
