@@ -1,13 +1,14 @@
 """What every forecaster has to keep, whatever is inside: `check_forecaster(model)`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from streamer.core import snapshot
 from streamer.core.features import State
 from streamer.core.forecaster import MODELLED, Forecaster
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import Floats, Row, is_whole
 
 _STEP = 60_000
 
@@ -51,6 +52,10 @@ def _check_steps(model: Forecaster) -> None:
             assert changes.shape == (len(MODELLED), len(model.targets))
             assert changes.dtype == np.float64
             assert changes.tobytes() == same.tobytes(), "and the same forecast"
+            told, same = model.step(state, replace(row, whole=is_whole(row.prices)))
+            assert (_bits(told), same.tobytes()) == (_bits(after), changes.tobytes()), (
+                "known to be whole, it is no other"
+            )
             assert np.isfinite(changes).all(), f"a forecast that is no number, at {row}"
             shares = np.array(list(model.shares(after).values()))
             assert shares.shape[1:] == (len(model.targets),)

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.core import checkpoint
+from streamer.core import buffer, catchup, checkpoint, serving
+from streamer.core import engine as core_engine
 from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM, PERSISTENCE, SERVED
+from streamer.core.grid import is_whole
 from streamer.core.levels import Change
 from streamer.core.outcome import Dropped, Forecast, Outcome, Rejected, Step
 from streamer.core.settings import EngineSettings
@@ -347,6 +349,22 @@ def test_what_a_model_forecasts_of_a_symbol_that_the_stream_lacks_touches_no_oth
     assert forecast.symbols == ("A", "B")
     assert forecast.yhat[0] != forecast.last[0]
     assert forecast.yhat[1] == forecast.last[1], "B is no target of the model"
+
+
+@FEW
+@given(ticks=tick_sequences(max_size=40))
+def test_a_tick_without_blanks_is_taken_in_as_if_each_symbol_were_asked(ticks: list[Tick]) -> None:
+    made = []
+    for known in (is_whole, lambda _: False):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (core_engine, serving, catchup, buffer):
+                patch.setattr(module, "is_whole", known)
+            engine = ForecastEngine(SMALL)
+            steps = run(engine, walk(30))
+            put_into_service(engine, fake(engine))
+            steps += run(engine, [*walk(60)[30:], *ticks])
+        made.append(([lasting(step) for step in steps], checkpoint.save(engine, {})))
+    assert made[0] == made[1]
 
 
 def test_the_interval_of_a_forecast_is_frozen_before_its_target() -> None:

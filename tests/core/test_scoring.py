@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.scoring import Scoreboard
-from tests.core.helpers import MODERATE
+from tests.core.helpers import MODERATE, bits
 
 FORECASTERS = 3
 
@@ -105,3 +105,20 @@ def test_a_restored_scoreboard_goes_on_as_the_one_that_was_saved() -> None:
 def test_a_scoreboard_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         Scoreboard(2, FORECASTERS, 24).restored(Scoreboard(3, FORECASTERS, 24).arrays())
+
+
+@MODERATE
+@given(
+    window=st.integers(1, 120), steps=st.integers(0, 400), blank=st.floats(0.0, 0.05), seed=st.integers(0, 2**32 - 1)
+)
+def test_symbols_that_are_scored_together_get_the_bits_of_those_that_are_scored_alone(
+    window: int, steps: int, blank: float, seed: int
+) -> None:
+    scored = np.random.default_rng(seed).random((steps, 3)) >= blank
+    together, errors, hits = fed(window, scored, seed)
+    for i in range(3):
+        alone = Scoreboard(1, FORECASTERS, window)
+        for error, hit in zip(errors[i], hits[i], strict=True):
+            alone.add(np.array([0]), error[None], hit[None])
+        for name, array in alone.arrays().items():
+            assert bits(together.arrays()[name][i : i + 1].copy()) == bits(array), name
