@@ -446,11 +446,14 @@ class ForecastEngine:
         return expected if self.serving is None and expected != PERSISTENCE_MODEL else None
 
     def _follow_schedule(self) -> None:
-        here = (self.position.last, self.position.restarts, self.adjusted)
-        while self._schedule and _moment(self._schedule[0]) == here:
+        if self.position.last is None:
+            return
+        here = (self.position.restarts, self.position.last, self.adjusted)
+        while self._schedule and _moment(self._schedule[0]) <= here:
             event = self._schedule[0]
-            ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
-            self.swap(ready)
+            if _moment(event) == here:  # else it is of an earlier life of the stream, before that expired
+                ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
+                self.swap(ready)
             self._schedule.pop(0)
 
     def _scheduled(self, event: Swap) -> CatchUp:
@@ -463,4 +466,4 @@ class ForecastEngine:
 
 def _moment(swap: Swap) -> tuple[int, int, int]:
     """When a swap happened: times repeat where time restarts, and an adjustment may come between two ticks."""
-    return swap.after, swap.restarts, swap.adjusted
+    return swap.restarts, swap.after, swap.adjusted
