@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from streamer import __version__
-from streamer.commands import adjust, backtest, check_config, data, demo, dlq, feed, models, run, tail, train
+from streamer.commands import adjust, backtest, check_config, data, demo, dlq, feed, models, run, tail, train, verify
 from streamer.errors import ExitCode, StreamerError
 
-_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust)
+_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust, verify)
 
 _EPILOG = """\
 examples:

@@ -103,6 +103,11 @@ class ForecastEngine:
         pairs = zip(self.symbols, self.settings.changes(self.symbols), self.market.levels.is_log.tolist(), strict=True)
         return tuple([symbol for symbol, change, is_log in pairs if change is Change.AUTO and not is_log])
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether swaps of an earlier run are still to come."""
+        return bool(self._schedule)
+
     def is_expected(self, time: int) -> bool:
         """Whether ticks are expected at `time`, ms: in open hours, or without a calendar where they came before."""
         return self.rhythm.is_awake(time) if self.grid.sessions is None else self.grid.sessions.is_open(time)
