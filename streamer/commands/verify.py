@@ -29,8 +29,8 @@ code that serves, and compares it with the one that was published: bit for bit o
 versions it was served with, else to 1e-6. It begins at the newest checkpoint before the range, which the daemon keeps
 in the store at each swap, once a day of the ticks' time, and after a start. What it cannot judge, it says, and why.
 
-exit codes: 0 all that could be judged is equal; 1 something differs, is missing, or should not be there; 3 nothing could
-be judged, or the configuration is of no use.
+exit codes: 0 all that could be judged is equal; 1 something differs, is missing, or should not be there; 3 nothing
+could be judged, or the configuration is of no use.
 """
 
 
@@ -188,11 +188,11 @@ def _print(found: "Sequence[Judged]") -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for note in notes:
         print(note)
-    for each in found:
-        rate = each.replayed / max(each.seconds, 1e-9)
+    for judged in found:
+        rate = judged.replayed / max(judged.seconds, 1e-9)
         print(
-            f"streamer: partition {each.partition}, offsets {each.start} to {each.end}: {each.replayed:,} records in"
-            f" {each.seconds:.1f} s, {rate:,.0f} a second",
+            f"streamer: partition {judged.partition}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records in"
+            f" {judged.seconds:.1f} s, {rate:,.0f} a second",
             file=sys.stderr,
         )
     if not found:
