@@ -191,8 +191,8 @@ def _print(found: "Sequence[Judged]") -> None:
     for judged in found:
         rate = judged.replayed / max(judged.seconds, 1e-9)
         print(
-            f"streamer: partition {judged.partition}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records in"
-            f" {judged.seconds:.1f} s, {rate:,.0f} a second",
+            f"streamer: partition {judged.partition}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
+            f" in {judged.seconds:.1f} s, {rate:,.0f} a second",
             file=sys.stderr,
         )
     if not found:

@@ -15,6 +15,7 @@ from streamer.service.partition import Batch, Partition, PartitionSettings
 from streamer.verification.comparison import Comparison
 from streamer.verification.replay import UNJUDGED, Replay, Swaps
 from tests.core.fakes import FakeForecaster, fake
+from tests.model.helpers import artifact
 from tests.service.test_expiry import HOUR, record, settings
 
 STEPS = 60_000
@@ -143,13 +144,13 @@ def test_without_the_model_of_a_swap_it_cannot_be_judged_until_the_next(served: 
 def test_a_swap_whose_history_is_not_held_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
     """The model replays more ticks than the ring that the checkpoint before the swap holds."""
     made = Served(tmp_path, settings(snapshot_every=1000))
-    made.feed(ticks(20))
+    made.feed(ticks(25))
     model = fake(made.partition.streams["a"].engine, "late", symbols=("A",))
-    made.feed(ticks(15, start=20))
+    made.feed(ticks(10, start=25))
     made.keep("a")
     made.feed(ticks(5, start=35))
     made.swap("a", "late", model)
-    assert made.store.swaps("a")[0]["ticks"] == 20
+    assert made.store.swaps("a")[0]["ticks"] == 15
     made.feed(ticks(20, start=40))
     found, _ = made.again(ticks(60), begin=33, first=33)
     assert found == {offset: made.published[offset] for offset in range(35, 60)}
@@ -165,8 +166,10 @@ def test_settings_that_have_changed_are_named(served: Served) -> None:
 def test_what_expired_and_came_back_is_judged_in_both_its_lives(tmp_path: Path) -> None:
     made = Served(tmp_path, settings(expire=HOUR))
     first, second = ticks(30), [record(at, "a", at * STEPS + 2 * HOUR, 1.0 + at) for at in range(30, 60)]
-    for batch in (first[:20], first[20:], second[:10], second[10:]):
+    for number, batch in enumerate((first[:20], first[20:], second[:10], second[10:])):
         made.feed(batch)
+        if number in (0, 2):
+            made.swap("a", f"m{number}")
     found, _ = made.again([*first, *second])
     assert found == made.published
     assert len(found) == 60
@@ -185,6 +188,12 @@ def test_old_checkpoints_go_and_those_of_a_pruned_model_with_it(tmp_path: Path) 
     for offset in range(1, 50):
         store.save_checkpoint("a", Checkpoint(0, offset, 0, True, "persistence"), b"x")
     assert [p.offset for p in store.checkpoints("a")] == list(range(10, 50))
+    models = [artifact(as_of=hour * HOUR) for hour in (1, 2)]
+    for offset, model in enumerate(models, 50):
+        store.save("a", model)
+        store.save_checkpoint("a", Checkpoint(0, offset, 0, True, model.id), b"x")
+    assert store.prune("a", set()) == [models[0].id]
+    assert [p.model for p in store.checkpoints("a")][-2:] == ["persistence", models[1].id]
 
 
 def test_a_checkpoint_that_the_key_did_not_sign_is_refused(tmp_path: Path) -> None:
