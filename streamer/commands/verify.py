@@ -189,9 +189,9 @@ def _print(found: "Sequence[Judged]") -> None:
     for note in notes:
         print(note)
     for judged in found:
-        rate = judged.replayed / max(judged.seconds, 1e-9)
+        number, rate = judged.partition, judged.replayed / max(judged.seconds, 1e-9)
         print(
-            f"streamer: partition {judged.partition}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
+            f"streamer: partition {number}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
             f" in {judged.seconds:.1f} s, {rate:,.0f} a second",
             file=sys.stderr,
         )
