@@ -2,7 +2,7 @@
 # docker run --read-only --tmpfs /tmp -v ./streamer.yaml:/etc/streamer/streamer.yaml:ro -v streamer:/var/lib/streamer \
 #     -p 127.0.0.1:9108:9108 streamer
 
-FROM python:3.11-slim AS builder
+FROM python:3.11-slim-bookworm AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 RUN python -m venv /opt/streamer
 WORKDIR /src
@@ -11,7 +11,7 @@ COPY . .
 RUN --mount=type=cache,target=/var/cache/pip \
     /opt/streamer/bin/pip install --compile --constraint constraints.txt .
 
-FROM python:3.11-slim
+FROM python:3.11-slim-bookworm
 COPY --from=builder /opt/streamer /opt/streamer
 RUN useradd --system --uid 10001 --user-group --no-create-home streamer \
     && install -d -o streamer -g streamer /var/lib/streamer

@@ -6,18 +6,34 @@ import sys
 from collections.abc import Sequence
 
 from streamer import __version__
-from streamer.commands import adjust, backtest, check_config, data, demo, dlq, feed, models, run, tail, train, verify
+from streamer.commands import (
+    adjust,
+    backtest,
+    check_config,
+    completion,
+    data,
+    demo,
+    dlq,
+    feed,
+    models,
+    run,
+    tail,
+    train,
+    verify,
+)
+from streamer.commands.parser import Parser
 from streamer.errors import ExitCode, StreamerError
 
-_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust, verify)
+_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust, verify, completion)
 
 _EPILOG = """\
 examples:
-  streamer demo                              see it work, with nothing else installed
-  streamer check-config config/streamer.yaml show the effective settings
-  streamer run -c config/streamer.yaml       serve forecasts from your Kafka
-  streamer tail -c config/streamer.yaml      watch them
-  streamer backtest prices.csv -o result     what would they have been worth?
+  streamer demo                               see it work, with nothing else installed
+  streamer check-config config/streamer.yaml  show the effective settings
+  streamer run -c config/streamer.yaml        serve forecasts from your Kafka
+  streamer tail -c config/streamer.yaml       watch them
+  streamer backtest prices.csv -o result      what would they have been worth?
+  streamer tail --help                        what a command does, with examples
 
 exit codes: 0 stopped as asked; 1 failed, a restart may help; 2 wrong usage; 3 a configuration or start-up that a
 restart cannot mend; 130 Ctrl-C before there was anything to keep.
@@ -46,7 +62,7 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="streamer",
         description="One-step-ahead forecasts of price vectors, live from Kafka, with their honest error.",
         epilog=_EPILOG,
@@ -56,4 +72,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
+    parser.set_defaults(root=parser)  # completion describes it
     return parser

@@ -16,6 +16,7 @@ from streamer.codec import shown
 from streamer.errors import ConfigError
 from streamer.settings import Settings, keys, yaml_text
 from streamer.settings.keys import KeyPath, dotted
+from streamer.settings.origins import Origins
 from streamer.settings.types import MASK
 
 __all__ = ["Settings", "SettingsError", "load"]
@@ -24,6 +25,8 @@ ENVIRONMENT_PREFIX = "STREAMER_"
 _NESTING = "__"
 _MAX_FILE_BYTES = 1024**2
 _MAX_SECRET_BYTES = 4096
+_LONGEST_ITEM = 60
+_FLOW = set("[]{}#\"'")  # in a list in brackets they would mean something else
 
 _AnySection = TypeVar("_AnySection", bound=BaseModel)
 
@@ -41,11 +44,11 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
-    "model_type": "a section with keys of its own",
+    "model_type": "{section}",
     "path_type": "a path",
     "string_too_long": "at most {max_length} characters",
     "string_type": "text (in quotes where it looks like a number)",
-    "tuple_type": "a list",
+    "tuple_type": "{items}",
 }
 """What is expected, by pydantic's type of error; other types keep pydantic's own words."""
 
@@ -98,7 +101,9 @@ class _Raw:
             raise SettingsError([f"{path}:{error.line}:{error.column}: {error}"]) from None
         except OSError as error:
             raise SettingsError([f"{path}: cannot be read: {error.strerror or error}"]) from None
-        except ValueError as error:  # too large, or not UTF-8
+        except UnicodeDecodeError:
+            raise SettingsError([f"{path}: found no text in UTF-8, expected YAML or JSON"]) from None
+        except ValueError as error:  # too large
             raise SettingsError([f"{path}: {error}"]) from None
         if document.data is None:
             return
@@ -146,6 +151,7 @@ class _Raw:
             raise SettingsError(self.problems) from None
         if self.problems:
             raise SettingsError(self.problems)
+        settings.remember(Origins(self.origins, self.file))
         return settings
 
     def _given(self, where: KeyPath, otherwise: Any) -> Any:
@@ -160,9 +166,7 @@ class _Raw:
 
     def origin(self, where: KeyPath) -> str:
         """What gave the key (file and line, variable, override), or a key inside it, or its section."""
-        inside = [by for at, by in self.origins.items() if at[: len(where)] == where]
-        around = [self.origins.get(where[:length]) for length in range(len(where), 0, -1)]
-        return next((by for by in (*around[:1], *inside, *around) if by), self.file)
+        return Origins(self.origins, self.file).of(where)
 
     def _report(self, where: KeyPath, problem: str) -> None:
         self.problems.append(f"{self.origin(where)}: {problem}")
@@ -248,6 +252,10 @@ def _worded(details: ErrorDetails, given: Any) -> tuple[KeyPath, str]:
     if details["type"] == "conflict":
         where = (*where, *context["key"].split("."))
     template = _EXPECTED.get(details["type"])
+    if details["type"] == "model_type":
+        context = {"section": _section(where)}
+    if details["type"] == "tuple_type":
+        context = {"items": _items(given)}
     wanted = template.format(**_readable(where, context)) if template else details["msg"]
     found = context.get("found") or (MASK if SecretStr in keys.types_at(where) else shown(given))
     return where, f"{dotted(where)}: found {found}, expected {wanted}"
@@ -260,11 +268,29 @@ def _readable(where: KeyPath, context: Mapping[str, Any]) -> dict[str, Any]:
     return {name: unit.render(value) if unit and name in bounds else value for name, value in context.items()}
 
 
+def _section(where: KeyPath) -> str:
+    """What a section is, in words, of which something else was given."""
+    section = keys.section_at(where)
+    assert section is not None
+    names = ", ".join(section.model_fields)
+    return f"a value such as {section.EXAMPLE}" if section.EXAMPLE else f"a section with the keys {names}"
+
+
+def _items(given: Any) -> str:
+    """A list, in words, of which `given` may be the only item."""
+    is_item = isinstance(given, str) and given.isprintable() and len(given) <= _LONGEST_ITEM and not set(given) & _FLOW
+    return f"a list, such as [{given}]" if is_item else "a list"
+
+
 def _suggestion(where: KeyPath) -> str:
     """The key whose name is nearest: of the same section, else of any."""
     *section, name = keys.without_positions(where)
     known = list(keys.paths())
     siblings = [path[-1] for path in known if path[:-1] == tuple(section)]
+    around = keys.section_at(tuple(section))
+    if around is not None and name.lower() in around.SYNONYMS:
+        example = f" {dotted(where[:-1])} may be {around.EXAMPLE}" if around.EXAMPLE else ""
+        return f": did you mean '{dotted((*where[:-1], around.SYNONYMS[name.lower()]))}'?{example}"
     if near := difflib.get_close_matches(name.lower(), siblings, n=1):
         return f": did you mean '{dotted((*where[:-1], near[0]))}'?"
     elsewhere = {path[-1]: dotted(path) for path in reversed(known)}  # of one name, the first in the file counts

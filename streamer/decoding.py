@@ -170,11 +170,13 @@ def registry(settings: "Settings") -> Registry | None:
 def decoder(settings: "Settings") -> Decoder:
     """The decoder that the settings describe. ConfigError where its codec is unknown, or refuses its options."""
     read = settings.input
-    codec = codecs.load("input", read.codec, read.options, registry(settings))
+    with settings.origins.located():
+        codec = codecs.load("input", read.codec, read.options, registry(settings))
     limits = settings.limits
     return Decoder(codec, read.mapping, limits.for_decoding(), settings.feed.symbols, limits.key_bytes)
 
 
 def encoder(settings: "Settings") -> Codec:
     """The codec of the forecasts. ConfigError as `decoder`."""
-    return codecs.load("output", settings.output.codec, settings.output.options, registry(settings))
+    with settings.origins.located():
+        return codecs.load("output", settings.output.codec, settings.output.options, registry(settings))

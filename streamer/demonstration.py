@@ -31,6 +31,8 @@ _PATIENCE = 60.0  # seconds without the next forecast, after which something is 
 _POLL = 0.05  # the daemon's counters tell nobody of a change; this often they are read
 _FETCH_MS = 200
 _CHUNK = 500
+_BEFORE = 3000  # ticks before now, of a demo that goes on
+_PIECE = 60  # ticks that are made at once from then on
 _MAX_BACKLOG = 2000  # ticks: the embedded broker forgets the oldest of 5 MB, read or not
 
 Summary = dict[str, Any]
@@ -58,7 +60,7 @@ def demo_settings(bootstrap_servers: str, models: Path, port: int) -> Settings:
                 "start": "earliest",
                 "create_topics": False,
             },
-            "feed": {"change": "difference"},
+            "feed": {"step": "1s", "change": "difference"},
             "network": {
                 "mode": "joint",
                 "layers": [{"units": 32}],
@@ -136,14 +138,20 @@ class Tally:
 
 
 class Demonstration:
-    """One run of the demo. rate: ticks a second, 0 for as fast as possible. `stop` ends it early."""
+    """One run of the demo. rate: ticks a second, 0 for as fast as possible. `stop` ends it early.
 
-    def __init__(self, settings: Settings, ticks: int, rate: float, reporter: Reporter, stop: asyncio.Event) -> None:
+    ticks: None: it goes on with a tick each step of the clock, once those that lie before now are fed.
+    """
+
+    def __init__(
+        self, settings: Settings, ticks: int | None, rate: float, reporter: Reporter, stop: asyncio.Event
+    ) -> None:
         step = settings.feed.step_ms
-        rows = sawtooth(ticks, step)
-        shift = shift_to(time.time_ns() // 1_000_000, rows[-1].time, step)
+        rows = sawtooth(ticks or _BEFORE, step)
+        self._shift = shift_to(time.time_ns() // 1_000_000, rows[-1].time, step)
+        self._goes_on = ticks is None
         self._settings = settings
-        self._rows = list(shifted(rows, shift))
+        self._rows = list(shifted(rows, self._shift))
         self._rate = rate
         self._reporter = reporter
         self._stop = stop
@@ -191,6 +199,9 @@ class Demonstration:
             outcome = next(iter(self._retrains()))
             self._reporter.stage(f"first model {outcome}; serving, and training again beside it")
             await self._feed(publisher, self._rows[first:])
+            if self._goes_on:
+                self._reporter.stage("live, with a tick a second, until Ctrl-C")
+                await self._feed_on(publisher)
 
     async def _feed(self, publisher: Publisher, rows: Sequence[Tick]) -> None:
         """Send `rows` and wait for their forecasts."""
@@ -198,6 +209,18 @@ class Demonstration:
             await self._until_behind(_MAX_BACKLOG)
             self._sent += await publisher.publish(rows[begin : begin + _CHUNK], self._rate, self._stop)
         await self._until_behind(0)
+
+    async def _feed_on(self, publisher: Publisher) -> None:
+        """Send the rest of the wave, each tick when its time has come, until `stop`."""
+        row = len(self._rows)
+        known = self._rows
+        while not self._stop.is_set():
+            # One more than is sent: the last one's forecast is scored too.
+            rows = list(shifted(sawtooth(_PIECE + 1, self._settings.feed.step_ms, first=row), self._shift))
+            self._tally.prices = {format_time(each.time): each.prices for each in (*known, *rows)}
+            self._sent += await publisher.publish(rows[:_PIECE], None, self._stop)
+            await self._until_behind(_PIECE)
+            row, known = row + _PIECE, rows
 
     async def _until_behind(self, at_most: int) -> None:
         await self._until(

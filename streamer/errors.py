@@ -17,6 +17,11 @@ class StreamerError(Exception):
 
     exit_code = ExitCode.FAILURE
 
+    @property
+    def details(self) -> dict[str, object]:
+        """What a program may want of it beside its text, as JSON values."""
+        return {}
+
 
 class ConfigError(StreamerError):
     """The operator's: a configuration, an address or a topic that a restart cannot mend."""

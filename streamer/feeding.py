@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -75,14 +76,14 @@ class Publisher:
     async def publish(
         self,
         ticks: Iterable[Tick],
-        rate: float,
+        rate: float | None,
         stop: asyncio.Event,
         progress: Callable[[int], None] = lambda count: None,
     ) -> int:
         """Send `ticks`, `rate` a second (0: as fast as possible), until they end or `stop` is set.
 
-        progress: called with the number sent so far. Returns the number that the broker acknowledged.
-        Raises `BrokerError`.
+        rate: None: each when its time has come by the clock. progress: called with the number sent so far. Returns the
+        number that the broker acknowledged. Raises `BrokerError`.
         """
         acknowledged_before = self.acknowledged
         sending = asyncio.create_task(self._send_all(ticks, rate, progress))
@@ -129,12 +130,14 @@ class Publisher:
         with contextlib.suppress(BrokerError):
             await self._bounded(self._producer.stop())
 
-    async def _send_all(self, ticks: Iterable[Tick], rate: float, progress: Callable[[int], None]) -> None:
+    async def _send_all(self, ticks: Iterable[Tick], rate: float | None, progress: Callable[[int], None]) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for count, tick in enumerate(ticks):
             # Each tick has its time on one schedule: sleeping between sends would add up all delays.
-            if rate and (delay := began + count / rate - loop.time()) > 0:
+            if rate is None:
+                await asyncio.sleep(tick.time / 1000 - time.time())
+            elif rate and (delay := began + count / rate - loop.time()) > 0:
                 await asyncio.sleep(delay)
             self._in_flight.append(await self._bounded(self._send(tick)))
             await self._settle(_IN_FLIGHT)

@@ -1,6 +1,6 @@
 """Price tables: files of prices as data frames, and frames as ticks on the grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from streamer.core.buffer import TickBuffer
 from streamer.core.grid import Floats, Position, Verdict
 from streamer.core.levels import Levels
 from streamer.core.settings import EngineSettings
+from streamer.core.tick import Tick
 from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 
@@ -23,6 +24,8 @@ def read_prices(path: Path, symbols: Sequence[str] = ()) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} cannot be read: it is not a CSV in UTF-8") from None
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"{path} cannot be read: {_first_line(error)}") from error
     return price_table(table, symbols, str(path))
@@ -78,12 +81,20 @@ def _times(values: pd.Index, name: str) -> pd.DatetimeIndex:
 
 def _first_line(error: Exception) -> str:
     """What pandas says; what it advises is for programmers."""
-    return str(error).partition("\n")[0]
+    said = error.strerror if isinstance(error, OSError) else None
+    return (said or str(error)).partition("\n")[0]
 
 
 def milliseconds(index: pd.Index) -> npt.NDArray[np.int64]:
     """Times, as `read_prices` gives them, as milliseconds since the Unix epoch."""
     return pd.DatetimeIndex(index).as_unit("ms").asi8
+
+
+def ticks(prices: pd.DataFrame) -> Iterator[Tick]:
+    """The rows of a table, as `price_table` gives it, a tick each."""
+    symbols = list(prices.columns)
+    for time, row in zip(milliseconds(prices.index).tolist(), prices.to_numpy(np.float64), strict=True):
+        yield Tick(time, dict(zip(symbols, row.tolist(), strict=True)))
 
 
 def found_step(times: npt.NDArray[np.int64], name: str) -> int:

@@ -83,6 +83,14 @@ def as_json(topic: str, record: ConsumerRecord, formats: Formats) -> str:
     return json.dumps(message) if "\n" in text or "\r" in text else text
 
 
+def value_of(record: ConsumerRecord, formats: Formats) -> Any:
+    """The value of a forecast's record in plain values, None where it is none."""
+    try:
+        return formats.forecasts.decode(record.value)
+    except (TypeError, ValueError, RecursionError, DecodeError):
+        return None
+
+
 def tick_json(record: ConsumerRecord, stream: str | None, tick: Tick) -> str:
     """One line of JSON of a tick; a blank is null."""
     prices = {symbol: price if math.isfinite(price) else None for symbol, price in tick.prices.items()}

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from streamer import cli, control
-from streamer.demonstration import embedded_broker
+from streamer.testing import broker
 from tests.support import free_port, read_all
 
 
@@ -71,7 +71,7 @@ def test_what_is_sent_and_where_is_said(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with embedded_broker(["prices"]) as address:
+    with broker("prices") as address:
         monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", address)
         code, out, _ = called(capsys, "A", *options)
         [record] = asyncio.run(read_all(address, "prices"))

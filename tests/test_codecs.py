@@ -4,10 +4,13 @@ import csv
 import io
 import json
 import math
+import threading
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -74,6 +77,31 @@ def read(codec: AvroCodec, value: bytes) -> Any:
     return codec.decode(value)
 
 
+def test_a_registry_that_is_slow_with_one_schema_holds_up_no_other(server: RegistryServer) -> None:
+    """Each partition prepares in a thread of its own."""
+    slow, other = server.add(TICK), server.add({"type": "map", "values": "double"})
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def fault(request: BaseHTTPRequestHandler) -> bool:
+        if request.path == f"/schemas/ids/{slow}":
+            is_asked.set()
+            may_answer.wait(60)
+        return False
+
+    server.fault, codec = fault, AvroCodec({}, Registry(server.url, timeout=5.0))
+    tick = {"ts": TIME, "prices": {"A": 1.0}}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(read, codec, written(slow, TICK, tick))
+        try:
+            assert is_asked.wait(60)
+            found = read(codec, written(other, {"type": "map", "values": "double"}, {"A": 1.0}))
+            assert not waiting.done()
+        finally:
+            may_answer.set()
+        assert found == {"A": 1.0}
+        assert waiting.result()["prices"] == {"A": 1.0}
+
+
 def refusal(codec: codecs.Codec, value: bytes) -> str:
     if isinstance(codec, AvroCodec):
         codec.prepare([value])
@@ -104,8 +132,9 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "options", "problem"),
         [
-            ("json", {"a": 1}, "input.options: unknown key 'a': this codec has none"),
-            ("csv", {"colums": []}, "input.options: unknown key 'colums': the options here are columns, delimiter"),
+            ("json", {"a": 1}, "input.options.a: unknown option: this codec has none"),
+            ("csv", {"colums": []}, "input.options.colums: unknown option: did you mean 'columns'?"),
+            ("csv", {"quote": "'"}, "input.options.quote: unknown option: the options here are columns, delimiter"),
             ("csv", {"columns": "a,b"}, "input.options.columns: found 'a,b', expected a list of names"),
             ("csv", {"columns": ["a", 1]}, "input.options.columns: found ['a', 1], expected a list of names"),
             ("csv", {"columns": ["a", "a"]}, "input.options.columns: a name stands twice, expected each once"),

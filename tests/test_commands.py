@@ -104,6 +104,42 @@ class TestCheckConfig:
         assert first.startswith(f"{file}:1: unknown key {shown('kafka.grup_id')}")
         assert second.startswith(f"{file}:3: feed.step: found 'never'")
 
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            (
+                "input:\n  codec: jsn",
+                "3: input.codec: found 'jsn', expected one of avro, csv, json: did you mean 'json'?",
+            ),
+            ("output:\n  options: {a: 1}", "3: output.options.a: unknown option: this codec has none"),
+            (
+                "input: {codec: csv, fields: {time: t, prices: '.'},\n  options: {\n    colums: [t, A]}}",
+                "4: input.options.colums: unknown option: did you mean 'columns'?",
+            ),
+            ("input:\n  codec: avro", "3: input.codec: avro needs a schema registry: set registry.url"),
+            (
+                "output: {codec: avro}\nregistry:\n  url: https://a\n  ca_file: none.pem",
+                "5: registry.ca_file: none.pem cannot be read",
+            ),
+        ],
+    )
+    def test_what_a_codec_or_the_registry_refuses_is_told_with_its_place(
+        self, text: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "streamer.yaml"
+        file.write_text(f"kafka: {{bootstrap_servers: 'a:1'}}\n{text}\n")
+        code, out, err = called(capsys, "check-config", str(file))
+        assert (code, out) == (3, "")
+        assert err.startswith(f"streamer: {file}:{problem}")
+
+    def test_a_codec_that_the_environment_names_is_told_with_its_variable(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", "broker:9092")
+        monkeypatch.setenv("STREAMER_OUTPUT__CODEC", "xml")
+        _, _, err = called(capsys, "check-config")
+        assert err.startswith("streamer: STREAMER_OUTPUT__CODEC: output.codec: found 'xml'")
+
     def test_two_files_are_wrong_usage(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, err = called(capsys, "check-config", str(EXAMPLE), "-c", str(EXAMPLE))
         assert (code, out) == (2, "")

@@ -46,6 +46,11 @@ def problems(path: Path | None, environ: Mapping[str, str] | None = None, **over
     return [problem.replace(folder, "") for problem in caught.value.problems]
 
 
+def _shipped() -> list[Path]:
+    """The configurations that come with it; beside them stands a document of the topics."""
+    return sorted(set(SHIPPED.parent.glob("*.yaml")) - {SHIPPED.parent / "asyncapi.yaml"})
+
+
 class TestDefaults:
     def test_only_the_brokers_have_no_default(self) -> None:
         with pytest.raises(SettingsError, match=r"kafka\.bootstrap_servers: missing.*STREAMER_KAFKA__BOOTSTRAP"):
@@ -56,7 +61,7 @@ class TestDefaults:
         shown = {keys.without_positions(where) for where in yaml_text.read(SHIPPED.read_text()).lines}
         assert shown | set(keys.secret_paths()) == set(keys.paths())
 
-    @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda path: path.name)
+    @pytest.mark.parametrize("path", _shipped(), ids=lambda path: path.name)
     def test_every_shipped_file_loads(self, path: Path) -> None:
         assert load(path, {}).kafka.bootstrap_servers == "127.0.0.1:9092"
 
@@ -148,7 +153,7 @@ class TestFile:
 
     def test_a_file_that_is_not_utf8_is_refused(self, file: Path) -> None:
         file.write_bytes(b"feed: \xff")
-        assert "utf-8" in problems(file)[0]
+        assert "UTF-8" in problems(file)[0]
 
     def test_a_file_that_is_not_there_is_named(self, file: Path) -> None:
         assert problems(file) == ["streamer.yaml: cannot be read: No such file or directory"]
@@ -282,7 +287,10 @@ class TestErrors:
             ("feed.step", 1.0005, "expected a whole number of milliseconds"),
             ("feed.symbols", ["A", "A"], "expected each symbol once"),
             ("feed.symbols", ["A\n"], "expected a symbol"),
-            ("feed.symbols", "A", "found 'A', expected a list"),
+            ("feed.symbols", "A, B", "found 'A, B', expected a list, such as [A, B]"),
+            ("feed.symbols", "A]", "found 'A]', expected a list"),
+            ("input.fields", "ts", "found 'ts', expected a value such as {time: ts, prices: prices}"),
+            ("scoring", 3, "found 3, expected a section with the keys window"),
             ("feed.window", 1.5, "found 1.5, expected a whole number"),
             ("feed.window", True, "found true, expected a whole number"),
             ("network.layers", [], "expected 1 to 8 layers"),
@@ -359,6 +367,44 @@ class TestErrors:
                 "input.fields.price: found '.', expected a path, as fields.prices is null",
             ),
             (
+                {"input__fields": {"prices": None, "symbol": "s", "price": "$timestamp"}},
+                "input.fields.price: found '$timestamp', expected a path, as fields.prices is null",
+            ),
+            (
+                {"input__fields": {"prices": None, "symbol": "s", "price": "ts"}},
+                "input.fields.price: found 'ts', expected another path than that of fields.time, 'ts'",
+            ),
+            (
+                {"input__fields": {"prices": None, "symbol": "q", "price": "q.px"}},
+                "input.fields.price: found 'q.px', expected another path than that of fields.symbol, 'q'",
+            ),
+            (
+                {"input__fields": {"time": "x", "prices": "x"}},
+                "input.fields.prices: found 'x', expected another path than that of fields.time, 'x'",
+            ),
+            (
+                {"input__fields": {"time": "x", "prices": "x.data"}},
+                "input.fields.prices: found 'x.data', expected another path than that of fields.time, 'x'",
+            ),
+            (
+                {"input__fields__key": "prices"},
+                "input.fields.prices: found 'prices', expected another path than that of fields.key, 'prices'",
+            ),
+            (
+                {"input__fields__key": "ts"},
+                "input.fields.key: found 'ts', expected another path than that of fields.time",
+            ),
+            ({"input__fields__key": "$timestamp"}, "input.fields.key: found '$timestamp', expected a path, $key, "),
+            (
+                {"input__fields": {"symbol": "s", "price": "s"}},
+                "input.fields.price: found 's', expected another member than that of fields.symbol, 's'",
+            ),
+            (
+                {"input__fields": {"prices": ".", "symbol": "s", "price": "p"}},
+                "input.fields.prices: found '.', expected null (one symbol a message), or the path of a list of"
+                " objects: fields.symbol 's' makes the message itself a list, in which there is no fields.time 'ts'",
+            ),
+            (
                 {"input__fields__symbol": "s"},
                 "input.fields.price: found null, expected the member with the price, as fields.symbol is set",
             ),
@@ -414,6 +460,20 @@ class TestErrors:
         (found,) = problems(None, **overrides)
         assert problem in found
 
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"time": "at", "prices": None, "symbol": "s", "price": "p", "key": "s"},
+            {"time": "at", "prices": None, "symbol": "$header.a", "price": "$header.b", "key": "$key"},
+            {"time": "q.t", "prices": "q"},
+            {"time": "t", "prices": ".", "key": "venue"},
+            {"time": "0.t", "prices": ".", "symbol": "s", "price": "p"},
+            {"time": "$header.at", "prices": ".", "symbol": "q.s", "price": "q.p"},
+        ],
+    )
+    def test_paths_that_may_make_sense_are_taken(self, fields: dict[str, Any]) -> None:
+        Fields.model_validate(fields)
+
 
 class TestPaths:
     @pytest.mark.parametrize(
@@ -432,7 +492,7 @@ class TestPaths:
     def test_a_path_is_text_or_a_list_and_shown_so_that_it_is_read_back(
         self, written: Any, path: Any, shown: Any
     ) -> None:
-        fields = Fields.model_validate({"prices": written, "symbol": "s", "price": "p"})
+        fields = Fields.model_validate({"time": "$timestamp", "prices": written, "symbol": "s", "price": "p"})
         assert fields.prices == path
         assert fields.model_dump()["prices"] == shown
         assert Fields.model_validate(fields.model_dump()) == fields

@@ -7,15 +7,16 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from streamer.codec import DecodeLimits
+from streamer import testing
+from streamer.codec import DecodeLimits, format_time
 from streamer.core.tick import Tick
-from streamer.demonstration import embedded_broker
 from streamer.errors import BrokerError, UsageError
 from streamer.feeding import Publisher, Route, encode_tick, shift_to, shifted
 from streamer.pricefile import PriceFile, Survey
@@ -136,7 +137,7 @@ def test_what_is_sent_is_what_the_daemon_reads() -> None:
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    with embedded_broker(["prices"]) as address:
+    with testing.broker("prices") as address:
         yield address
 
 
@@ -186,6 +187,17 @@ class TestPublisher:
             await publisher.publish(minutes(20), 100, stop, lambda count: times.append(loop.time() - began))
         assert all(time >= count / 100 for count, time in enumerate(times))
 
+    async def test_without_a_rate_ticks_wait_for_their_time_and_those_of_the_past_for_nothing(
+        self, broker: str, stop: asyncio.Event
+    ) -> None:
+        now = time.time_ns() // 1_000_000
+        ticks = [Tick(now + later, {"A": 1.0}) for later in (-60_000, -30_000, 500)]
+        async with Publisher(broker, Route("prices"), timeout=10) as publisher:
+            await publisher.publish(ticks, None, stop)
+        assert time.time() * 1000 >= now + 500
+        records = await read_all(broker, "prices")
+        assert [json.loads(record.value)["ts"] for record in records] == [format_time(tick.time) for tick in ticks]
+
     async def test_a_stop_ends_it_and_the_number_is_what_the_broker_holds(
         self, broker: str, stop: asyncio.Event
     ) -> None:
@@ -212,7 +224,7 @@ class TestPublisher:
                 pass
 
     async def test_a_broker_that_goes_away_is_an_error_and_no_endless_wait(self, stop: asyncio.Event) -> None:
-        with embedded_broker(["prices"]) as address:
+        with testing.broker("prices") as address:
             publisher = Publisher(address, Route("prices"), timeout=2)
             await publisher.__aenter__()
             assert await publisher.publish(minutes(3), 0, stop) == 3

@@ -59,8 +59,16 @@ def test_inputs_are_the_complement_of_targets_also_of_symbols_that_come_later() 
         ({"symbols": ["A"], "inputs": ["A"]}, "feed.inputs: found all of feed.symbols, expected that one is left"),
         ({"calendar": "XNYZ"}, "feed.calendar.name: found 'XNYZ', expected a calendar of exchange_calendars, such as"),
         ({"calendar": "nyse"}, "did you mean NYSE"),
-        ({"calendar": 7}, "feed.calendar: found 7, expected a section"),
-        ({"calendar": {"zone": "UTC"}}, "unknown key 'feed.calendar.zone'"),
+        ({"calendar": ["XNYS"]}, "feed.calendar: found a list of 1, expected a value such as XNYS or {timezone: Amer"),
+        ({"calendar": {"zone": "UTC"}}, "unknown key 'feed.calendar.zone': did you mean 'feed.calendar.timezone'?"),
+        (
+            {"calendar": {"exchange": "XNYS"}},
+            "unknown key 'feed.calendar.exchange': did you mean 'feed.calendar.name'? feed.calendar may be XNYS or {t",
+        ),
+        (
+            {"calendar": {"timezone": "UTC", "hours": "Mon-Fri 09:30-16:00"}},
+            "feed.calendar.hours: found 'Mon-Fri 09:30-16:00', expected a list, such as [Mon-Fri 09:30-16:00]",
+        ),
         (
             {"calendar": {"timezone": "New York", "hours": ["Mon 09:00-10:00"]}},
             "feed.calendar.timezone: found 'New York', expected a time zone of IANA's, such as America/New_York",

@@ -44,11 +44,13 @@ def test_the_example_of_the_page_is_found_once_it_is_installed(installed: Path, 
     code, out, err = check_config(None, config)
     assert (code, out) == (3, "")
     assert err.startswith(
-        "streamer: input.codec: found 'pairs', expected one of avro, csv, json: a codec of your own has"
+        f"streamer: {config}:3: input.codec: found 'pairs', expected one of avro, csv, json: a codec of your own has"
     )
     assert len(err.splitlines()) == 1
     config.write_text("kafka: {bootstrap_servers: 'a:1'}\ninput: {codec: pairs, options: {between: 1}}\n")
-    assert check_config(installed, config)[2] == "streamer: input.options.between: found 1, expected text\n"
+    assert (
+        check_config(installed, config)[2] == f"streamer: {config}:2: input.options.between: found 1, expected text\n"
+    )
 
 
 def test_the_example_of_the_page_reads_and_writes(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from streamer.core.outcome import Swap
 from streamer.errors import UsageError
 from streamer.frames import price_table
 from streamer.model.forecaster import LstmForecaster
+from streamer.notebook import NO_BROKER
 from streamer.service import fitting, wiring
 from streamer.settings import Settings
 
@@ -40,7 +41,7 @@ def backtest(
 
     Raises StreamerError: UsageError for a frame that cannot be used, ConfigError, TrainingError, ArtifactError.
     """
-    known = settings if isinstance(settings, Settings) else load(None, {}, {**_NO_BROKER, **(settings or {})})
+    known = settings if isinstance(settings, Settings) else load(None, {}, {**NO_BROKER, **(settings or {})})
     prices = price_table(frame, known.feed.symbols, "the frame")
     options = Options(train_fraction=train_fraction, retrain_every=retrain_every, swap_after=swap_after)
     record = None if models is None else Record(wiring.model_store(known, models), stream or stream_name(known))
@@ -70,9 +71,6 @@ def prepare(
 def stream_name(settings: Settings) -> str:
     """Name of the stream that a daemon gives to ticks without a key on its first partition."""
     return f"{settings.kafka.topics.prices}-0"
-
-
-_NO_BROKER = {"kafka.bootstrap_servers": "127.0.0.1:9092"}  # it has no default, and is not used here
 
 
 def _learning(settings: Settings) -> Learning:

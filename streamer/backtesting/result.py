@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
 from streamer.core.grid import Floats
 from streamer.errors import UsageError
 from streamer.frames import milliseconds
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 PREDICTED, TEST_DATA, REPORT, SUMMARY = "predicted.csv", "test_data.csv", "report.html", "summary.json"
 
@@ -179,6 +182,39 @@ class Result:
             "ticks": dict(self._backtest.counts),
             "notices": list(self.notices),
         }
+
+    def plot(self, symbol: str | None = None) -> "go.Figure":
+        """Forecast, dashed, over price with the interval, as in the report. symbol: None for the first target."""
+        from streamer.backtesting import figures
+
+        return figures.prices(self, self._column(symbol))
+
+    def plot_error(self, symbol: str | None = None) -> "go.Figure":
+        """Squared error saved since the start, in percent of the last price's: a line that rises gains on it."""
+        from streamer.backtesting import figures
+
+        return figures.error(self, self._column(symbol))
+
+    def plot_coverage(self, symbol: str | None = None) -> "go.Figure":
+        """Share of the last prices inside their interval, over time."""
+        from streamer.backtesting import figures
+
+        return figures.coverage(self, self._column(symbol))
+
+    def plot_experts(self, symbol: str | None = None) -> "go.Figure | None":
+        """Weights of the experts over time; None where none were seen."""
+        from streamer.backtesting import figures
+
+        return figures.experts(self, self._column(symbol))
+
+    def _column(self, symbol: str | None) -> Column:
+        """All of a target; UsageError where there is none of that name, or no forecast of it to picture."""
+        found = next((column for column in self.columns if symbol in (None, column.symbol)), None)
+        if found is None:
+            raise UsageError(f"{symbol!r} was not forecast: name one of {', '.join(self.targets)}")
+        if not found.scored.any():
+            raise UsageError(f"no forecast of {found.symbol} was scored: there is nothing to picture")
+        return found
 
     def write(self, folder: Path | str) -> None:
         """Write predicted.csv, test_data.csv, summary.json and report.html; UsageError where that cannot be."""

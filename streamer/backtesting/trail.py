@@ -8,7 +8,8 @@ import numpy.typing as npt
 from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS
 from streamer.core.grid import Floats
-from streamer.core.outcome import Pending, Swap
+from streamer.core.outcome import Swap
+from streamer.core.pending import Pending
 
 _SAMPLES = 400  # of the experts' weights over a whole backtest: more than a chart shows
 

@@ -66,8 +66,14 @@ def only(options: Mapping[str, Any], *known: str) -> None:
     """ConfigError where `options` has others than `known`."""
     for name in options:
         if name not in known:
-            there = f"the options here are {', '.join(known)}" if known else "this codec has none"
-            raise ConfigError(f"options: unknown key {name!r}: {there}")
+            raise ConfigError(f"options.{name}: unknown option: {known_option(name, known)}")
+
+
+def known_option(name: str, known: Sequence[str]) -> str:
+    """What to set instead of the option `name`, in words: the nearest of those `known`, or which there are."""
+    if near := difflib.get_close_matches(name.lower(), known, n=1):
+        return f"did you mean {near[0]!r}?"
+    return f"the options here are {', '.join(known)}" if known else "this codec has none"
 
 
 def _factory(section: str, name: str) -> Factory:

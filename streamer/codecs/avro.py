@@ -77,7 +77,8 @@ class AvroCodec:
         if registry is None:
             raise ConfigError("codec: avro needs a schema registry: set registry.url")
         self._registry = registry
-        self._lock = threading.Lock()  # partitions prepare in threads of their own
+        # Partitions prepare in threads of their own; never held while the registry is asked, which may take its time.
+        self._lock = threading.Lock()
         self._schemas: dict[int, Schema | _UnusableError] = {}
         self._order: dict[int, None] = {}  # that wanted last comes last
         self._own: tuple[bytes, Schema]
@@ -93,13 +94,19 @@ class AvroCodec:
         """Fetch the schemas of `values` that are not known yet. RegistryError, ConfigError."""
         found = (_schema_id(value) for value in values)
         wanted = dict.fromkeys(number for number in found if number is not None)
+        for number in wanted:
+            self._keep(number, self._known(number) or self._fetched(number))
         with self._lock:
-            for number in wanted:
-                if self._is_due(number):
-                    self._schemas[number] = self._fetched(number)
-                self._order.pop(number, None)
-                self._order[number] = None
             self._evict(wanted)
+
+    def _keep(self, number: int, schema: "Schema | _UnusableError") -> None:
+        """Hold a schema, but not in the place of one that another partition has got meanwhile."""
+        with self._lock:
+            held = self._schemas.get(number)
+            if held is None or isinstance(held, _UnusableError):
+                self._schemas[number] = schema
+            self._order.pop(number, None)
+            self._order[number] = None
 
     def _evict(self, wanted: Container[int]) -> None:
         """Drop what was wanted least lately, of the schemas and of the ids without one apart.
@@ -114,11 +121,12 @@ class AvroCodec:
             for number in dropped:
                 del self._schemas[number], self._order[number]
 
-    def _is_due(self, number: int) -> bool:
+    def _known(self, number: int) -> "Schema | _UnusableError | None":
+        """What is held of an id, None where the registry is to be asked (again)."""
         found = self._schemas.get(number)
-        if isinstance(found, _UnregisteredError):
-            return time.monotonic() - found.asked > _ASK_AGAIN_SECONDS
-        return found is None
+        if isinstance(found, _UnregisteredError) and time.monotonic() - found.asked > _ASK_AGAIN_SECONDS:
+            return None
+        return found
 
     def _fetched(self, number: int) -> "Schema | _UnusableError":
         try:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--partition", type=types.natural, metavar="N", help="partition (default: by the key; 0 without)"
     )
+    parser.add_argument("--json", action="store_true", help="print what was sent, and where it is, as JSON")
     parser.set_defaults(handler=handle)
 
 
@@ -70,11 +72,12 @@ def handle(arguments: argparse.Namespace) -> int:
     except DecodeError as error:
         raise UsageError(error.detail) from error
     key = None if arguments.stream is None else arguments.stream.encode()
-    asyncio.run(_send(settings, Route(settings.kafka.topics.prices, key, arguments.partition), value))
+    route = Route(settings.kafka.topics.prices, key, arguments.partition)
+    asyncio.run(_send(settings, route, value, as_json=arguments.json))
     return ExitCode.STOPPED
 
 
-async def _send(settings: "Settings", route: "Route", value: bytes) -> None:
+async def _send(settings: "Settings", route: "Route", value: bytes, *, as_json: bool) -> None:
     from streamer.commands.tail import require_topic
     from streamer.feeding import Publisher
     from streamer.service.access import Access
@@ -88,4 +91,8 @@ async def _send(settings: "Settings", route: "Route", value: bytes) -> None:
     async with Publisher(settings.kafka.bootstrap_servers, route, _ANSWER_SECONDS, access) as publisher:
         partition, offset = await publisher.control(value)
     stream = f"{route.topic}-{partition}" if route.key is None else route.key.decode()
+    if as_json:
+        place = {"topic": route.topic, "partition": partition, "offset": offset}
+        print(json.dumps({"stream": stream, "sent": json.loads(value), **place}))
+        return
     print(f"sent {value.decode()} to stream {stream}, as {route.topic}-{partition} offset {offset}")

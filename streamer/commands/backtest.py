@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
+from streamer.commands.terminal import LINE_SECONDS, is_live, say
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from streamer.backtesting.run import Reporter
     from streamer.settings import Settings
 
-_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 _SHOWN = 40  # symbols in the table: the rest is in the files
 _PIPED_WIDTH = 200  # columns, where no terminal says how many it has
 _MARK = ".backtest"  # in the folder of models, so that a daemon's models are never taken for ours
@@ -99,10 +99,10 @@ def handle(arguments: argparse.Namespace) -> int:
         if arguments.schedule is None:  # only now: what is refused must not cost an earlier result its models
             backtest.record = _record(arguments, settings)
         for notice in backtest.rows.notices:
-            _say(notice)
+            say(notice)
         result = _run(backtest)
     for notice in result.notices[len(backtest.rows.notices) :]:
-        _say(notice)
+        say(notice)
     result.write(arguments.output)
     if arguments.json:
         print(json.dumps(result.summary, ensure_ascii=False))
@@ -150,7 +150,7 @@ def _run(backtest: "Backtest") -> "Result":
     except KeyboardInterrupt:
         if not backtest.trail.done:
             raise
-        _say("interrupted: writing what is done")
+        say("interrupted: writing what is done")
         return Result(backtest, interrupted=True)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -163,7 +163,7 @@ def _run(backtest: "Backtest") -> "Result":
 @contextmanager
 def _reporter() -> "Iterator[Reporter]":
     """A progress bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
+    if not is_live(sys.stderr):
         yield _Lines()
         return
     from rich.console import Console
@@ -205,15 +205,15 @@ class _Lines:
 
     def stage(self, text: str) -> None:
         self._said_at = time.monotonic()
-        _say(text)
+        say(text)
 
     def note(self, text: str) -> None:
-        _say(text)
+        say(text)
 
     def rows(self, done: int, total: int, seconds_left: float | None) -> None:
-        if time.monotonic() - self._said_at >= _PLAIN_SECONDS:
+        if time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
-            _say(f"{done} of {total} rows, {_left(seconds_left)}")
+            say(f"{done} of {total} rows, {_left(seconds_left)}")
 
 
 def _left(seconds: float | None) -> str:
@@ -267,7 +267,3 @@ def _table(symbols: dict[str, dict[str, Any]], headings: dict[str, str]) -> "Tab
     for symbol, figures in list(symbols.items())[:_SHOWN]:
         table.add_row(Text(symbol), *(formatted(name, figures[name]) for name in headings))
     return table
-
-
-def _say(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)

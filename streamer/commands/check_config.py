@@ -23,8 +23,8 @@ examples:
   STREAMER_KAFKA__BOOTSTRAP_SERVERS=broker:9092 streamer check-config --json
   streamer check-config config/streamer.yaml --sample 5    how the five newest messages of the feed are read
 
-exit codes: 0 the settings can be used (not that the broker is there), and each message of the sample is a tick;
-1 one of them is none; 3 they cannot, or there is no sample to be had.
+exit codes: 0 the settings can be used (not that the broker is there), and each message of the sample is a tick
+(also of an empty topic); 1 one of them is none; 3 they cannot, or the broker or the topic is not there.
 """
 
 

@@ -1,13 +1,14 @@
 """`streamer data`: files of prices to try things out on."""
 
 import argparse
-import sys
+import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
+from streamer.commands.terminal import say, waiting
 from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _add_sawtooth(kinds: Any) -> None:
     )
     parser.add_argument("--step", type=_step, default=60_000, metavar="TIME", help="from row to row (default 60s)")
     parser.add_argument("--seed", type=types.natural, default=0, metavar="N", help="of the factor (default 0)")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(handler=write_sawtooth)
 
 
@@ -78,13 +80,16 @@ def write_sawtooth(arguments: argparse.Namespace) -> int:
     from streamer.sawtooth import DROPPED, PERIOD, price_step, sawtooth
 
     rows = arguments.rows or PERIOD * arguments.periods - DROPPED
-    ticks = sawtooth(rows, arguments.step, columns=arguments.columns, seed=arguments.seed, first=DROPPED)
     try:
-        _write(ticks, arguments.output)
+        with waiting(f"writing {arguments.output}"):
+            ticks = sawtooth(rows, arguments.step, columns=arguments.columns, seed=arguments.seed, first=DROPPED)
+            _write(ticks, arguments.output)
     except OSError as error:
         raise UsageError(f"{arguments.output} cannot be written: {error.strerror or error}") from error
-    said = f"{rows} rows of {', '.join(ticks[0].prices)} in {arguments.output}"
-    print(f"streamer: {said}; one price step is {price_step(arguments.seed):g}", file=sys.stderr)
+    symbols, step = list(ticks[0].prices), price_step(arguments.seed)
+    say(f"{rows} rows of {', '.join(symbols)} in {arguments.output}; one price step is {step:g}")
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.output), "rows": rows, "symbols": symbols, "price_step": step}))
     return ExitCode.STOPPED
 
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
+from streamer.commands.terminal import LINE_SECONDS, is_live, say
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
     from streamer.demonstration import Reporter, Summary
     from streamer.settings import Settings
 
-_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 _EPILOG = """\
 examples:
-  streamer demo
+  streamer demo                                   until Ctrl-C
   streamer demo --ticks 1500 --json
   streamer demo --rate 20 --ticks 6000 --keep     slower, to look at its metrics meanwhile
 
@@ -44,12 +44,16 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ticks", type=types.count, default=3000, metavar="N", help="ticks to feed (default 3000)")
+    parser.add_argument(
+        "--ticks", type=types.count, metavar="N", help="ticks to feed (default: 3000, then one a second until Ctrl-C)"
+    )
     parser.add_argument(
         "--rate", type=types.rate, default=150.0, metavar="N", help="ticks a second (default 150); 0: no pause"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--port", type=types.port, default=9108, metavar="N", help="of the metrics (default 9108)")
+    parser.add_argument(
+        "--port", type=types.port, default=9108, metavar="N", help="of the live page and metrics (default 9108)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with the models and the daemon's log")
     parser.set_defaults(handler=handle)
 
@@ -60,10 +64,10 @@ def handle(arguments: argparse.Namespace) -> int:
     try:
         summary = _run(arguments, folder)
     except BaseException:
-        _say(f"the daemon's log is {folder / 'daemon.log'}")
+        say(f"the daemon's log is {folder / 'daemon.log'}")
         raise
     if arguments.keep:
-        _say(f"models and log are in {folder}")
+        say(f"models and log are in {folder}")
     else:
         shutil.rmtree(folder)
     if arguments.json:
@@ -82,7 +86,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> "Summary":
     with (folder / "daemon.log").open("w") as log, embedded_broker(list(Topics().model_dump().values())) as address:
         logs.configure("info", "text", log)
         settings = demo_settings(address, folder / "models", port)
-        _say(f"metrics: http://{settings.http.host}:{port}/metrics")
+        say(f"live page: http://{settings.http.host}:{port} (metrics at /metrics)")
         with _reporter(arguments.ticks) as reporter:
             return asyncio.run(_demonstrate(settings, arguments, reporter))
 
@@ -104,7 +108,7 @@ def _free_port(wanted: int) -> int:
     except OSError:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        _say(f"port {wanted} is taken, using {port}")
+        say(f"port {wanted} is taken, using {port}")
         return port
 
 
@@ -112,9 +116,9 @@ def _free_port(wanted: int) -> int:
 
 
 @contextmanager
-def _reporter(total: int) -> "Iterator[Reporter]":
+def _reporter(total: int | None) -> "Iterator[Reporter]":
     """A progress bar on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
+    if not is_live(sys.stderr):
         yield _Lines(total)
         return
     from rich.console import Console
@@ -138,18 +142,18 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, total: int | None) -> None:
+        self._of = "" if total is None else f" of {total}"
         self._said_at = time.monotonic()
 
     def stage(self, text: str) -> None:
         self._said_at = time.monotonic()
-        _say(text)
+        say(text)
 
     def forecasts(self, count: int) -> None:
-        if time.monotonic() - self._said_at >= _PLAIN_SECONDS:
+        if time.monotonic() - self._said_at >= LINE_SECONDS:
             self._said_at = time.monotonic()
-            _say(f"{count} of {self._total} forecasts")
+            say(f"{count}{self._of} forecasts")
 
 
 # The result
@@ -175,7 +179,3 @@ def _print_table(summary: "Summary") -> None:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _say(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
+from streamer.commands.parser import examples_of
+from streamer.commands.terminal import progress, say
 from streamer.errors import BrokerError, ConfigError, ExitCode, StreamerError
 
 if TYPE_CHECKING:
@@ -28,10 +31,12 @@ examples:
   streamer dlq list -c config/streamer.yaml
   streamer dlq list -c config/streamer.yaml --reason wrong_type --limit 1000 --json | jq .detail
   streamer dlq show prices-0-17 -c config/streamer.yaml
-  streamer dlq show prices-0-17 -c config/streamer.yaml --raw | kcat -P -t prices -p 0
+  streamer dlq show prices-0-17 -c config/streamer.yaml --json | jq -r .detail
+  streamer dlq show prices-0-17 -c config/streamer.yaml --raw > message
 
 A dead letter is one line: when it was sent, place of the message (topic-partition-offset), its key, reason, size, and
-what was found. To watch them come, use streamer tail --topic dead-letters.
+what was found. To send one once more: kcat -P -t prices -p 0 -k KEY message (a file is one message; without
+-k it has no key; headers, which an adjustment needs, by -H). To watch them come, use streamer tail dead-letters.
 """
 
 
@@ -58,11 +63,19 @@ def add_parser(commands: Any) -> None:
         metavar="TOPIC-PARTITION-OFFSET",
         help="where the message stood in the input, or its dead letter in the topic for those",
     )
-    show.add_argument("--raw", action="store_true", help="write the message's bytes and nothing else")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--raw", action="store_true", help="write the message's bytes and nothing else")
+    form.add_argument("--json", action="store_true", help="a JSON object, with the message's bytes in base64")
 
 
 def _action(actions: Any, name: str, text: str, work: Callable[..., Any]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=f"{text.capitalize()}.",
+        epilog=examples_of(f"dlq {name}", _EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.set_defaults(handler=handle, work=work)
     return parser
@@ -121,9 +134,12 @@ async def _letters(
 
     tp = TopicPartition(broker.settings.topics.dead_letters, partition)
     first, behind = await broker.offsets(tp)
-    async for records in broker.read(tp, max(first, start), behind if end is None else min(behind, end)):
-        for record in records:
-            yield DeadLetter.of(record)
+    first, behind = max(first, start), behind if end is None else min(behind, end)
+    with progress(f"partition {partition}", behind - first) as advance:
+        async for records in broker.read(tp, first, behind):
+            for record in records:
+                yield DeadLetter.of(record)
+            advance(records[-1].offset + 1 - first)
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
@@ -145,9 +161,9 @@ async def _list(arguments: argparse.Namespace, settings: "Settings") -> None:
     for *_, line in found:
         print(line)
     if count > len(found):
-        print(f"streamer: the newest {len(found)} of {count} (--limit N shows more)", file=sys.stderr)
+        say(f"the newest {len(found)} of {count} (--limit N shows more)")
     elif not found:
-        print(f"streamer: no dead letters in {settings.kafka.topics.dead_letters}", file=sys.stderr)
+        say(f"no dead letters in {settings.kafka.topics.dead_letters}")
 
 
 def _as_json(letter: "DeadLetter") -> str:
@@ -176,7 +192,9 @@ def _time(letter: "DeadLetter") -> str:
 async def _show(arguments: argparse.Namespace, settings: "Settings") -> None:
     async with _connected(settings) as (broker, partitions):
         letter = await _find(broker, partitions, arguments.place)
-    if not arguments.raw:
+    if arguments.json:
+        print(_whole_json(letter))
+    elif not arguments.raw:
         print(_described(letter))
     elif letter.is_cut:
         raise StreamerError(
@@ -185,6 +203,22 @@ async def _show(arguments: argparse.Namespace, settings: "Settings") -> None:
     else:
         sys.stdout.buffer.write(letter.record.value or b"")
         sys.stdout.buffer.flush()
+
+
+def _whole_json(letter: "DeadLetter") -> str:
+    """All of it. A byte that is no text stands escaped in the headers; of the value there are the very bytes."""
+    from streamer.dead_letters import plain
+
+    value = letter.record.value
+    whole = {
+        "time": _time(letter),
+        **letter.as_json(),
+        "headers": [[name, plain(data)] for name, data in letter.record.headers],
+        "value": plain(value),
+        "value_base64": None if value is None else base64.b64encode(value).decode(),
+        "cut": letter.is_cut,
+    }
+    return json.dumps(whole)
 
 
 async def _find(broker: "Broker", partitions: int, place: tuple[str, int, int]) -> "DeadLetter":

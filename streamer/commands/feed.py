@@ -2,17 +2,16 @@
 
 import argparse
 import asyncio
+import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
+from streamer.commands.terminal import progress, say, waiting
 from streamer.errors import ConfigError, DecodeError, ExitCode
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ _EPILOG = """\
 examples:
   streamer feed -c config/streamer.yaml prices.csv --rate 10
   streamer feed -c config/streamer.yaml prices.csv --rate 0 --keep-times --limit 10000
+  streamer feed -c config/streamer.yaml prices.csv --live                         as if it came from now on
 
 DATA.csv: first column the time (ISO-8601, UTC if it has no zone; or epoch milliseconds), then a column of prices per
 symbol; a blank cell is no price. The whole file is checked before anything is sent. Ctrl-C stops it and says how many
@@ -47,8 +47,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--rate", type=types.rate, default=1.0, metavar="N", help="ticks a second (default 1); 0: no pause"
     )
-    parser.add_argument(
+    times = parser.add_mutually_exclusive_group()
+    times.add_argument(
         "--keep-times", action="store_true", help="send the times of the file; else shifted so that the last is now"
+    )
+    times.add_argument(
+        "--live", action="store_true", help="shift them so that the first is now, and send each when its time comes"
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="only the first N rows")
     parser.add_argument("--key", metavar="KEY", help="record key: the stream's name")
@@ -62,6 +66,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="partitions of the topic if it is missing and made (default 1)",
     )
+    parser.add_argument("--json", action="store_true", help="print what was sent as JSON")
     parser.set_defaults(handler=handle)
 
 
@@ -74,7 +79,8 @@ def handle(arguments: argparse.Namespace) -> int:
     settings = load(arguments.config, os.environ)
     logs.configure("warning", "text")
     file = PriceFile(arguments.data)
-    survey = file.survey(arguments.limit)
+    with waiting(f"checking {arguments.data}"):
+        survey = file.survey(arguments.limit)
     _refuse_other_formats(settings, file)
     asyncio.run(_feed(arguments, settings, file, survey))
     return ExitCode.STOPPED
@@ -113,20 +119,33 @@ async def _feed(arguments: argparse.Namespace, settings: "Settings", file: "Pric
     if stop.is_set():
         return
     now = time.time_ns() // 1_000_000
-    shift = 0 if arguments.keep_times else shift_to(now, survey.last, settings.feed.step_ms)
+    of_now = survey.first if arguments.live else survey.last
+    shift = 0 if arguments.keep_times else shift_to(now, of_now, settings.feed.step_ms)
+    rate = None if arguments.live else arguments.rate
     span = f"{format_time(survey.first + shift)} to {format_time(survey.last + shift)}"
-    _say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
+    say(f"feeding {survey.rows} ticks of {span} to {route.topic} at {settings.kafka.bootstrap_servers}")
     began = time.monotonic()
     access = Access(settings.kafka).options()
     async with Publisher(settings.kafka.bootstrap_servers, route, _ANSWER_SECONDS, access) as publisher:
         try:
-            with _progress(survey.rows) as progress:
+            with progress("sending", survey.rows) as advance:
                 ticks = shifted(file.ticks(arguments.limit), shift)
-                await publisher.publish(ticks, arguments.rate, stop, progress)
+                await publisher.publish(ticks, rate, stop, advance)
         finally:
             seconds = time.monotonic() - began
             ending = "interrupted: " if stop.is_set() else ""
-            _say(f"{ending}sent {publisher.acknowledged} of {survey.rows} ticks in {seconds:.1f} s")
+            say(f"{ending}sent {publisher.acknowledged} of {survey.rows} ticks in {seconds:.1f} s")
+    if arguments.json:
+        figures = {
+            "topic": route.topic,
+            "rows": survey.rows,
+            "sent": publisher.acknowledged,
+            "first": format_time(survey.first + shift),
+            "last": format_time(survey.last + shift),
+            "seconds": round(seconds, 3),
+            "interrupted": stop.is_set(),
+        }
+        print(json.dumps(figures))
 
 
 async def _require_topic(settings: "Settings", route: "Route", partitions: int, stop: asyncio.Event) -> None:
@@ -146,21 +165,3 @@ async def _require_topic(settings: "Settings", route: "Route", partitions: int, 
         await broker.create_topics([route.topic], partitions)
     finally:
         await broker.close()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("sending", total=total)
-        yield lambda count: progress.update(task, completed=count)
-
-
-def _say(text: str) -> None:
-    print(f"streamer: {text}", file=sys.stderr)

@@ -3,12 +3,13 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands.arguments import broker_unless_given
+from streamer.commands.parser import examples_of
+from streamer.commands.terminal import say, waiting
 from streamer.errors import ExitCode, StreamerError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ def add_parser(commands: Any) -> None:
 
 
 def _action(actions: Any, name: str, text: str, handler: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=f"{text.capitalize()}.",
+        epilog=examples_of(f"models {name}", _EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("--stream", metavar="NAME", help="only this stream; revert needs it where there are several")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -82,14 +89,15 @@ def _list(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     store = _store(settings)
     serving = _serving(arguments, settings)
-    streams = [arguments.stream] if arguments.stream else sorted({*store.streams(), *(serving or {})})
-    found = [_entry(stream, each, serving) for stream in streams for each in store.list(stream)]
+    with waiting(f"reading {settings.models.url}"):
+        streams = [arguments.stream] if arguments.stream else sorted({*store.streams(), *(serving or {})})
+        found = [_entry(stream, each, serving) for stream in streams for each in store.list(stream)]
     if arguments.json:
         print(json.dumps(found, indent=2))
     elif found:
         _print_list(found)
     else:
-        print(f"streamer: no models in {settings.models.url}", file=sys.stderr)
+        say(f"no models in {settings.models.url}")
     return ExitCode.STOPPED
 
 
@@ -100,7 +108,7 @@ def _serving(arguments: argparse.Namespace, settings: "Settings") -> Mapping[str
     except UsageError:
         raise
     except StreamerError as error:
-        print(f"streamer: champions are not marked: {error}", file=sys.stderr)
+        say(f"champions are not marked: {error}")
         return None
 
 

@@ -15,6 +15,14 @@ examples:
   streamer run -c streamer.yaml --schedule models    the swaps of an earlier run, instead of training
 
 SIGTERM and Ctrl-C stop it after the batch in hand; a second Ctrl-C stops it at once.
+
+SIGHUP, or POST /-/reload with the bearer token, reads FILE, the STREAMER_ variables that it was started with, and the
+files that hold secrets anew. What they come to is checked whole, as at the start, and then taken over, in each
+partition between two ticks; or refused whole, with the reason in the log and the answer, and all goes on as before.
+kafka.*, http.host, http.port, models.url, models.hmac_key and models.hmac_key_file need a restart: a reload that would
+change one of them is refused, and names it. A change
+of feed.step, symbols, targets, inputs, change or window, input.assemble, scoring.window or interval.coverage lets the
+streams begin anew on their last feed.window ticks, as a restart with it would.
 """
 
 
@@ -36,18 +44,25 @@ def add_parser(commands: Any) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Serve until a signal."""
-    from streamer.commands.interrupt import stop_on_signals
-    from streamer.config import load
+    from streamer.commands.interrupt import ignore_hangups, on_hangup, stop_on_signals
+
+    ignore_hangups()  # the first may come before there is anything to reload
+    from streamer.config import Settings, load
     from streamer.service import logs
     from streamer.service.daemon import Daemon
 
-    settings = load(arguments.config, os.environ)
+    def read() -> Settings:
+        return load(arguments.config, os.environ)
+
+    settings = read()
     logs.configure(settings.log.level, settings.log.format)
 
     async def serve() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        await Daemon(settings, stop, schedule=arguments.schedule).run()
+        daemon = Daemon(settings, stop, schedule=arguments.schedule, load=read)
+        with on_hangup(daemon.ask_for_reload):
+            await daemon.run()
 
     asyncio.run(serve())
     return ExitCode.STOPPED

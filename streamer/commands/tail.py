@@ -5,15 +5,18 @@ import asyncio
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
 from streamer.commands.interrupt import stop_on_signals
-from streamer.errors import ConfigError, ExitCode, UsageError
+from streamer.commands.terminal import is_live, say
+from streamer.errors import BrokerError, ConfigError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from aiokafka import AIOKafkaConsumer
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
     from streamer.config import Settings
     from streamer.rendering import Formats
@@ -23,13 +26,17 @@ _FETCH_MS = 500  # between two looks at whether to stop
 
 _EPILOG = """\
 examples:
-  streamer tail -c config/streamer.yaml
+  streamer tail -c config/streamer.yaml                   a table on a terminal, lines in a pipe
+  streamer tail -c config/streamer.yaml --lines
   streamer tail -c config/streamer.yaml --from earliest --limit 100 --json | jq .yhat
   streamer tail prices -c config/streamer.yaml
   streamer tail dead-letters -c config/streamer.yaml --from earliest
 
-A forecast is one line: as_of -> target, stream, model, then per symbol its last price -> forecast [interval]. A tick:
-its record, time, stream and prices, as `input` of the configuration reads them, or why it is none.
+On a terminal forecasts are a table, a row per stream and symbol: time, price, forecast and interval, the error of the
+forecast before it, and the skill (1 - RMSE / RMSE of "same as the last price") since the table began; a price that was
+blank counts there as one that stayed. Elsewhere, or with --lines, a forecast is one line: as_of -> target, stream,
+model, then per symbol its last price -> forecast [interval]. A tick: its record, time, stream and prices, as `input` of
+the configuration reads them, or why it is none.
 It joins no group and sees only what is committed. Ctrl-C ends it.
 """
 
@@ -39,7 +46,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "tail",
         help="watch forecasts, prices or dead letters",
-        description="Print the records of a topic as they come.",
+        description="Show the records of a topic as they come.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,7 +67,9 @@ def add_parser(commands: Any) -> None:
         help="only what comes from now on (default), or first all that is there",
     )
     parser.add_argument("--limit", type=types.count, metavar="N", help="end after N records")
-    parser.add_argument("--json", action="store_true", help="JSON, a value a line; a dead letter with its reason")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON, a value a line; a dead letter with its reason")
+    form.add_argument("--lines", action="store_true", help="a line a record on a terminal too")
     parser.set_defaults(handler=handle)
 
 
@@ -80,6 +89,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
 async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
     from aiokafka import AIOKafkaConsumer
+    from aiokafka.errors import KafkaError
 
     from streamer.rendering import Formats
     from streamer.service.access import Access
@@ -100,9 +110,11 @@ async def _tail(arguments: argparse.Namespace, settings: "Settings") -> None:
         auto_offset_reset=arguments.start,
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
+        await consumer.start()
         await _print_all(consumer, arguments, formats, stop)
+    except KafkaError as error:  # such as a topic that this user may see and not read
+        raise BrokerError(f"{settings.kafka.bootstrap_servers}: {error!r}") from error
     finally:
         await stop_consumer(consumer)
 
@@ -127,21 +139,55 @@ async def require_topic(settings: "Settings", topic: str, name: str, stop: async
 async def _print_all(
     consumer: "AIOKafkaConsumer", arguments: argparse.Namespace, formats: "Formats", stop: asyncio.Event
 ) -> None:
-    from streamer.rendering import as_json, as_text
-
     # The end is looked up now, not with the first fetch: what is sent once the next line is out is shown.
     for tp in consumer.assignment():
         await consumer.position(tp)
-    print(f"streamer: watching {', '.join(sorted(consumer.subscription()))}", file=sys.stderr)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    say(f"watching {', '.join(sorted(consumer.subscription()))}")
     topic, left = arguments.topic, arguments.limit
-    while not stop.is_set():
-        for records in (await consumer.getmany(timeout_ms=_FETCH_MS, max_records=left)).values():
-            await formats.prepare(topic, records)
-            for record in records:
-                text = as_json(topic, record, formats) if arguments.json else as_text(topic, record, width, formats)
-                print(text, flush=True)
+    with _shown(arguments, formats) as show:
+        while not stop.is_set():
+            for records in (await consumer.getmany(timeout_ms=_FETCH_MS, max_records=left)).values():
+                await formats.prepare(topic, records)
+                show(records)
                 if left is not None:
-                    left -= 1
-        if left == 0:
-            return
+                    left -= len(records)
+            if left == 0:
+                return
+
+
+@contextmanager
+def _shown(arguments: argparse.Namespace, formats: "Formats") -> "Iterator[Callable[[list[ConsumerRecord]], None]]":
+    """How records are shown: forecasts as a table where it can be kept up to date, else a line each."""
+    if arguments.topic == "forecasts" and is_live(sys.stdout) and not (arguments.json or arguments.lines):
+        with _table(formats) as show:
+            yield show
+        return
+    from streamer.rendering import as_json, as_text
+
+    topic, width = arguments.topic, shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def lines(records: "list[ConsumerRecord]") -> None:
+        for record in records:
+            text = as_json(topic, record, formats) if arguments.json else as_text(topic, record, width, formats)
+            print(text, flush=True)
+
+    yield lines
+
+
+@contextmanager
+def _table(formats: "Formats") -> "Iterator[Callable[[list[ConsumerRecord]], None]]":
+    from rich.console import Console
+    from rich.live import Live
+
+    from streamer.rendering import value_of
+    from streamer.watching import Watch
+
+    console, watch = Console(), Watch()
+    with Live(watch.table(*console.size), console=console, auto_refresh=False) as live:
+
+        def show(records: "list[ConsumerRecord]") -> None:
+            for record in records:
+                watch.take(value_of(record, formats))
+            live.update(watch.table(*console.size), refresh=True)
+
+        yield show

@@ -4,13 +4,13 @@ import argparse
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands.arguments import broker_unless_given, count
+from streamer.commands.terminal import progress, say
 from streamer.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _EPILOG = """\
 examples:
   streamer train prices.csv --output model
   streamer train prices.csv -c streamer.yaml --output model --json
-  streamer train prices.csv --champion model --output challenger    must beat the model of before
+  streamer train prices.csv --champion model --output challenger    must be no worse than that one
 
 The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
 the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price". One
@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="default: model")
-    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be beaten")
+    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be compared with")
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")
@@ -59,6 +59,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from streamer.config import load
 
     settings = load(arguments.config, os.environ, broker_unless_given(arguments.config))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it says of the processor hides what we say
     if arguments.background:
         from streamer.model.process import background
 
@@ -90,10 +91,10 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     prices = read_prices(path, engine.symbols)
     step = found_step(milliseconds(prices.index), str(path))
     if step != engine.step:
-        print(f"streamer: the rows keep a step of {step / 1000:g} s, which is used", file=sys.stderr)
+        say(f"the rows keep a step of {step / 1000:g} s, which is used")
     history = training_set(prices, replace(engine, step=step))
     if switched := _switched(history, engine.changes(prices.columns)):
-        print(f"streamer: not all prices of {switched} are positive, differences are learned there", file=sys.stderr)
+        say(f"not all prices of {switched} are positive, differences are learned there")
     return history
 
 
@@ -110,7 +111,7 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
 
     key = settings.models.signing_key
     champion = artifact.read(arguments.champion, key) if arguments.champion else None
-    with _progress(shown=sys.stderr.isatty() and not arguments.json) as progress:
+    with _losses(quiet=arguments.json) as said:
         return fit(
             history,
             wiring.network_spec(settings),
@@ -118,30 +119,22 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
             wiring.gate_spec(settings),
             champion,
             arguments.output,
-            progress,
+            said,
             arguments.threads,
             key,
         )
 
 
 @contextmanager
-def _progress(shown: bool) -> Iterator[Callable[..., None] | None]:
-    """A bar with the losses and the time left, on a terminal."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _losses(quiet: bool) -> Iterator[Callable[..., None]]:
+    """Progress with the losses."""
+    with progress("training", None, quiet=quiet) as advance:
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training")
-
-        def advance(step: int, total: int, loss: float, stop_loss: float) -> None:
+        def said(step: int, total: int, loss: float, stop_loss: float) -> None:
             beside = "refit on all rows" if math.isnan(stop_loss) else f"stop slice {stop_loss:.4f}"
-            bar.update(task, completed=step, total=total, description=f"loss {loss:.4f}, {beside}")
+            advance(step, f"loss {loss:.4f}, {beside}", total)
 
-        yield advance
+        yield said
 
 
 def _summary(result: "FitResult") -> dict[str, Any]:

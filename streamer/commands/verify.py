@@ -4,13 +4,13 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamer.commands import arguments as types
+from streamer.commands.terminal import progress, say
 from streamer.errors import BrokerError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -114,25 +114,17 @@ async def _verify(settings: "Settings", asked: "Asked") -> "list[Judged]":
         if partitions.decoder is not None:
             await start_codec(partitions.decoder.codec, None, limit, stop)
         await start_codec(partitions.codec, topics.forecasts, limit, stop)
-        verifier = Verifier(broker, wiring.model_store(settings), partitions, _progress())
-        return await verifier.run(asked, counts[topics.prices])
+        with progress("reading", None) as advance:
+
+            def show(partition: int, start: int, at: int, end: int) -> None:
+                advance(at - start, f"partition {partition}", end - start)
+
+            verifier = Verifier(broker, wiring.model_store(settings), partitions, show)
+            return await verifier.run(asked, counts[topics.prices])
     except KafkaError as error:
         raise BrokerError(f"{settings.kafka.bootstrap_servers}: {error!r}") from error
     finally:
         await broker.close()
-
-
-def _progress() -> Callable[[int, int, int, int], None]:
-    """A line that is written again and again, on a terminal alone."""
-    if not sys.stderr.isatty():
-        return lambda *_: None
-
-    def show(partition: int, start: int, at: int, end: int) -> None:
-        share = (at - start) / max(1, end - start)
-        last = "\n" if at >= end else ""
-        print(f"\rstreamer: partition {partition}: offset {at:,} of {end:,}, {share:.0%}", end=last, file=sys.stderr)
-
-    return show
 
 
 def _rows(found: "Sequence[Judged]") -> "Iterator[tuple[Judged, str, Tally]]":
@@ -190,13 +182,12 @@ def _print(found: "Sequence[Judged]") -> None:
         print(note)
     for judged in found:
         number, rate = judged.partition, judged.replayed / max(judged.seconds, 1e-9)
-        print(
-            f"streamer: partition {number}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
-            f" in {judged.seconds:.1f} s, {rate:,.0f} a second",
-            file=sys.stderr,
+        say(
+            f"partition {number}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
+            f" in {judged.seconds:.1f} s, {rate:,.0f} a second"
         )
     if not found:
-        print("streamer: the group has committed nothing yet", file=sys.stderr)
+        say("the group has committed nothing yet")
 
 
 def _names(found: "set[str]") -> str:

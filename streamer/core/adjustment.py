@@ -13,7 +13,7 @@ import numpy as np
 from streamer.core.features import State
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Floats, Row
-from streamer.core.levels import Levels
+from streamer.core.levels import Change, Levels, is_price
 
 if TYPE_CHECKING:
     from streamer.core.engine import ForecastEngine
@@ -170,21 +170,29 @@ RATIO = f"a number from {_LEAST:f} to {_LARGEST:.0f}"
 """What `is_ratio` accepts, in words."""
 
 
-def obstacle(engine: "ForecastEngine", adjustment: Adjustment) -> str | None:
-    """Why the engine cannot take `adjustment`, in one line; None where it can."""
+def obstacle(engine: "ForecastEngine", adjustment: Adjustment, opened: Mapping[str, float]) -> str | None:
+    """Why the engine cannot take `adjustment`, in one line; None where it can.
+
+    opened: prices of the step that is open before it, by symbol, also of symbols that the engine does not know yet.
+    """
     symbol, ratio, renamed = adjustment.symbol, adjustment.ratio, adjustment.renamed
-    if symbol not in engine.index:
+    if symbol not in engine.index and symbol not in opened:
         more = ", ..." if len(engine.symbols) > _SHOWN else ""
         return f"symbol: found {symbol!r}, the stream has {', '.join(engine.symbols[:_SHOWN])}{more}"
     if not is_ratio(ratio):
         return f"ratio: found {ratio:g}, expected {RATIO}"
-    if renamed is not None and renamed in engine.index:
+    if renamed is not None and (renamed in engine.index or renamed in opened):
         return f"rename: the stream has a symbol {renamed!r} already"
-    column = [engine.index[symbol]]
-    last = engine.market.last[column]
-    if np.isfinite(last).all() and np.isnan(engine.market.levels.take(column).usable(last * ratio)).any():
-        return f"ratio: {ratio:g} of its last price {last[0]:g} is no price"
+    last = engine.market.last[engine.index[symbol]] if symbol in engine.index else np.nan
+    for price in (float(last), opened.get(symbol, np.nan)):
+        if not np.isnan(price) and not _is_still_a_price(price, price * ratio):
+            return f"ratio: {ratio:g} of its last price {price:g} is no price"
     serving = engine.serving
     if serving is not None and len(since(engine.adjustments, serving.model.adjusted)) >= KEPT - 1:
         return f"the stream was adjusted {KEPT - 1} times since its model was trained: train a new one first"
     return None
+
+
+def _is_still_a_price(before: float, after: float) -> bool:
+    """Whether the price can be used as the one of before: there is no logarithm of one that has become zero."""
+    return is_price(after, Change.LOG_RETURN if before > 0.0 else Change.DIFFERENCE)

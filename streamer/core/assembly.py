@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from streamer.core.adjustment import INVALID, Adjustment
+from streamer.core.adjustment import Adjustment
 from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Grid, Placement, Position, Verdict
 from streamer.core.levels import is_price
@@ -154,10 +154,8 @@ class Assembly:
         return outcome
 
     def adjust(self, adjustment: Adjustment) -> Step:
-        """Adjust the engine, and with it the step that is open."""
-        if adjustment.renamed in self.step.prints:
-            return Step(Rejected(INVALID, f"rename: the stream has a symbol {adjustment.renamed!r} already"))
-        step = self.engine.adjust(adjustment)
+        """Adjust the engine, and with it the step that is open, of which the engine may not know the symbol yet."""
+        step = self.engine.adjust(adjustment, {symbol: price for symbol, (_, price) in self.step.prints.items()})
         if step.adjustment is not None:
             self.step.adjust(adjustment)
         return step

@@ -53,6 +53,12 @@ class TickBuffer:
         at = self._start + index
         return int(self._times[at]), bool(self._breaks[at]), self._prices[at]
 
+    def conflicts(self, prices: Floats) -> bool:
+        """Whether the newest row has other prices; `prices` may have further symbols, unknown so far, on the right."""
+        _, _, known = self[len(self) - 1]
+        shared = np.append(known, np.full(len(prices) - len(known), np.nan))
+        return not np.array_equal(prices, shared, equal_nan=True)
+
     def append(self, time: int, is_break: bool, prices: Floats) -> None:
         """Add a tick of shape `(n_symbols,)`; the oldest goes when the buffer is full."""
         if self._end == len(self._times):

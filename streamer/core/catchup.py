@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from streamer.core.adjustment import adjusted
 from streamer.core.forecaster import Forecaster
 from streamer.core.grid import Row
+from streamer.core.outcome import Swap
 from streamer.core.serving import Serving
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ class CatchUp:
         self._first = history.appended - ticks
         self._check_held(model.id)
         self._begin(model)
+
+    @classmethod
+    def at_once(cls, engine: "ForecastEngine", model: Forecaster, event: Swap) -> "CatchUp":
+        """`model` caught up as it was when it was swapped in."""
+        ready = cls(engine, model, event.start, event.ticks)
+        ready.advance(len(engine.history))
+        return ready
 
     def _begin(self, model: Forecaster) -> None:
         engine, self._seen = self._engine, self._first

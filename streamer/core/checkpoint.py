@@ -16,7 +16,8 @@ from streamer.core.forecaster import FORECASTERS, Forecaster
 from streamer.core.grid import Placement, Position, Verdict
 from streamer.core.levels import Levels
 from streamer.core.market import Market
-from streamer.core.outcome import Pending, Swap
+from streamer.core.outcome import Swap
+from streamer.core.pending import Pending
 from streamer.core.policy import Reason
 from streamer.core.rhythm import Rhythm
 from streamer.core.serving import Serving

@@ -1,7 +1,7 @@
 """The engine of one stream: ticks in, forecasts and measurements out. Pure, synchronous, without I/O or clock."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 
 import numpy as np
@@ -12,22 +12,12 @@ from streamer.core.buffer import TickBuffer
 from streamer.core.calibration import Calibration
 from streamer.core.catchup import STATELESS, CatchUp
 from streamer.core.drift import Drift
-from streamer.core.forecaster import FORECASTERS, MODELLED, PERSISTENCE, SERVED, Forecaster
+from streamer.core.forecaster import FORECASTERS, MODELLED, Forecaster
 from streamer.core.grid import Floats, Placement, Position, Row, Verdict
 from streamer.core.levels import Change, Levels
 from streamer.core.market import Market
-from streamer.core.outcome import (
-    AHEAD,
-    PERSISTENCE_MODEL,
-    Dropped,
-    Forecast,
-    Pending,
-    Rejected,
-    Step,
-    Swap,
-    no_price,
-    too_many_symbols,
-)
+from streamer.core.outcome import AHEAD, PERSISTENCE_MODEL, Dropped, Rejected, Step, Swap, no_price, too_many_symbols
+from streamer.core.pending import Pending, Scores
 from streamer.core.policy import Reason, RetrainPolicy
 from streamer.core.rhythm import Rhythm
 from streamer.core.scoring import Scoreboard
@@ -38,20 +28,6 @@ from streamer.core.tick import Tick
 
 _SWAPS_KEPT = 32  # in the snapshot, until the store has recorded them
 _REVERTED_KEPT = 64  # in the snapshot: trained again on the same ticks to the same weights, one would be promoted anew
-_LOSSES = np.array([FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scores:
-    """What one tick settles.
-
-    cells: symbol indices `(c,)`. squared_errors: `(c, forecasters)`. covered: prices in their interval, `(c,)`.
-    """
-
-    cells: npt.NDArray[np.intp]
-    squared_errors: Floats
-    covered: npt.NDArray[np.bool_]
-    drift: Drift
 
 
 class ForecastEngine:
@@ -180,12 +156,7 @@ class ForecastEngine:
         return self._readable.usable(prices)
 
     def _dropped(self, verdict: Verdict, prices: Floats) -> Dropped:
-        conflict = False
-        if verdict is Verdict.DUPLICATE:
-            _, _, known = self.ring[len(self.ring) - 1]
-            shared = np.append(known, np.full(len(prices) - len(known), np.nan))
-            conflict = not np.array_equal(prices, shared, equal_nan=True)
-        return Dropped(verdict.value, conflict)
+        return Dropped(verdict.value, verdict is Verdict.DUPLICATE and self.ring.conflicts(prices))
 
     def accept(self, placement: Placement, prices: Floats, spacing: int | None = None) -> Step:
         """Take in the readable prices `(n_symbols,)` of an accepted tick.
@@ -197,11 +168,11 @@ class ForecastEngine:
         row = Row(placement.time, prices, placement.is_break)
         missing = 0 if previous is None or row.is_break else (row.time - previous) // self.settings.step - 1
         before = self.market.seeing(prices)
-        scores, calibration = self._score(row, before)
+        scores, calibration, drift = self._score(row, before)
         market = before.after(row, missing)
         serving, changes = self._run_model(previous, row, market)
         pending = self._predict(row.time, market, calibration, changes)
-        forecast = self._publish(row.time, pending, market)
+        forecast = pending.forecast(row.time, self.symbols, market.last, self.model_id)
         switched = self._switched_by(market)
         rhythm = self.rhythm.after(previous, row.time, self.settings.step)
         # ---------------------------------------------------------------------------------------------------
@@ -210,8 +181,8 @@ class ForecastEngine:
         self.history.append(row.time, row.is_break, prices)
         if scores is not None:
             self.scoreboard.add(scores.cells, scores.squared_errors, scores.covered)
-            self.drift = scores.drift
-        self.market, self.calibration, self.serving, self.pending = market, calibration, serving, pending
+        self.market, self.calibration, self.drift = market, calibration, drift
+        self.serving, self.pending = serving, pending
         training = self._ask_for_training(switched)
         return Step(
             forecast,
@@ -227,9 +198,7 @@ class ForecastEngine:
 
     def _switched_by(self, market: Market) -> tuple[str, ...]:
         """Symbols whose changes were log returns and are differences in `market`."""
-        if market.levels is self.market.levels:
-            return ()
-        return tuple([self.symbols[i] for i in np.flatnonzero(self.market.levels.is_log & ~market.levels.is_log)])
+        return tuple([self.symbols[column] for column in self.market.levels.switched(market.levels)])
 
     def _ask_for_training(self, switched: tuple[str, ...]) -> str | None:
         """Count the tick; the reason if a training is due with it.
@@ -243,31 +212,18 @@ class ForecastEngine:
             training = self.policy.request(Reason.SWITCHED_TO_DIFFERENCES)
         return training
 
-    def _score(self, row: Row, market: Market) -> tuple[_Scores | None, Calibration]:
+    def _score(self, row: Row, market: Market) -> tuple[Scores | None, Calibration, Drift]:
         """Compare what was pending with the prices really seen at its target time, and learn the widths from it.
 
         market: before `row`, in units in which its prices can be measured.
         """
-        pending = self.pending
+        pending, drift = self.pending, self.drift
         if pending is None or pending.target != row.time or row.is_break:
-            return None, self.calibration
-        seen = pending.mask & np.isfinite(row.prices)
-        inside = (row.prices >= pending.lower) & (row.prices <= pending.upper)
-        calibration = self.calibration.updated(seen.astype(np.float64), (seen & ~inside).astype(np.float64))
-        cells = np.flatnonzero(seen)
-        errors = pending.yhat[:, cells] - row.prices[cells]
-        drift = self._drifted(pending, row, cells, market)
-        return _Scores(cells, (errors * errors).T, inside[cells], drift), calibration
-
-    def _drifted(self, pending: Pending, row: Row, cells: npt.NDArray[np.intp], market: Market) -> Drift:
-        """Compare the loss as served with persistence's, in variances as they were when the forecast was made."""
-        if self.serving is None or not len(cells):
-            return self.drift
-        levels = market.levels if len(cells) == len(self.symbols) else market.levels.take(cells)
-        yhat = pending.yhat.take(_LOSSES, axis=0).take(cells, axis=1)  # a list as index takes five times as long
-        errors = levels.between(row.prices.take(cells), yhat) / market.sigma().take(cells)
-        served, persistence = errors * errors
-        return self.drift.after(served, persistence)
+            return None, self.calibration, drift
+        scores = pending.scores(row.prices)
+        if self.serving is not None:
+            drift = pending.drifted(drift, row.prices, scores.cells, market)
+        return scores, scores.learned(self.calibration), drift
 
     def _run_model(self, previous: int | None, row: Row, market: Market) -> tuple[Serving | None, Floats]:
         """Predicted changes of every symbol by each of MODELLED, `(3, n)`; zero is persistence.
@@ -288,32 +244,9 @@ class ForecastEngine:
 
     def _predict(self, time: int, market: Market, calibration: Calibration, changes: Floats) -> Pending:
         """The forecast of the next step, its interval frozen before its target."""
-        last, half = market.last, calibration.width * market.sigma()
-        predicted = np.zeros((len(FORECASTERS) + 2, len(last)))  # by the model, persistence's none, and the bounds
-        predicted[: len(changes)] = changes
-        predicted[-2] = changes[0] - half
-        predicted[-1] = changes[0] + half
-        prices = market.levels.apply(last, predicted)
-        return Pending(
-            target=time + self.settings.step,
-            mask=self._is_target & np.isfinite(last) & (market.age <= self.settings.max_stale),
-            yhat=prices[:-2],
-            lower=prices[-2],
-            upper=prices[-1],
-        )
-
-    def _publish(self, time: int, pending: Pending, market: Market) -> Forecast:
-        cells = np.flatnonzero(pending.mask)
-        return Forecast(
-            as_of=time,
-            target=pending.target,
-            symbols=tuple([self.symbols[cell] for cell in cells]),
-            yhat=pending.yhat[0, cells],
-            lower=pending.lower[cells],
-            upper=pending.upper[cells],
-            last=market.last[cells],
-            model=self.model_id,
-        )
+        mask = self._is_target & np.isfinite(market.last) & (market.age <= self.settings.max_stale)
+        half = calibration.width * market.sigma()
+        return Pending.of(time + self.settings.step, mask, market, half, changes)
 
     def widen(self, symbols: Sequence[str]) -> None:
         """Add symbols, unknown so far, on the right of every row."""
@@ -357,11 +290,7 @@ class ForecastEngine:
         """
         if self.settings.symbols:
             return ()
-        gone = self.market.unseen > self.history.capacity
-        if not np.count_nonzero(gone):
-            return ()
-        gone &= self.market.age > self.settings.max_stale
-        columns = np.flatnonzero(gone).tolist()
+        columns = self.market.vanished(self.history.capacity, self.settings.max_stale)
         return tuple([self.symbols[column] for column in columns if self.symbols[column] not in named])
 
     def narrow(self, columns: npt.NDArray[np.intp]) -> None:
@@ -378,14 +307,17 @@ class ForecastEngine:
         if self.serving is not None:
             self.serving = Serving.start(self.serving.model, self.serving.state, self.index, self.market.levels)
 
-    def adjust(self, adjustment: Adjustment) -> Step:
+    def adjust(self, adjustment: Adjustment, opened: Mapping[str, float] = {}) -> Step:
         """Bring what is held of a symbol's past to the prices or the name that it has from now on.
 
-        The model in service goes on, translated. All of it is worked out before anything is changed.
+        The model in service goes on, translated. All of it is worked out before anything is changed. opened: prices of
+        the step that is open before the engine; one that it knows by them alone gets its column now.
         """
         self._follow_schedule()
-        if (reason := obstacle(self, adjustment)) is not None:
+        if (reason := obstacle(self, adjustment, opened)) is not None:
             return Step(Rejected(INVALID, reason))
+        if adjustment.symbol not in self.index:
+            self.widen((adjustment.symbol,))
         column, ratio, name = self.index[adjustment.symbol], adjustment.ratio, adjustment.name
         adjustments = (*self.adjustments, adjustment)[-KEPT:]
         market = self.market.adjusted(column, ratio)
@@ -454,9 +386,9 @@ class ForecastEngine:
         if self.position.last is None:
             return
         here = (self.position.restarts, self.position.last, self.adjusted)
-        while self._schedule and _moment(self._schedule[0]) <= here:
+        while self._schedule and self._schedule[0].moment <= here:
             event = self._schedule[0]
-            if _moment(event) == here:  # else it is of an earlier life of the stream, before that expired
+            if event.moment == here:  # else it is of an earlier life of the stream, before that expired
                 ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
                 self.swap(ready)
             self._schedule.pop(0)
@@ -464,11 +396,4 @@ class ForecastEngine:
     def _scheduled(self, event: Swap) -> CatchUp:
         if self._load is None:
             raise ValueError("a schedule needs `load`, which gives the model of an id")
-        ready = self.catch_up(self._load(event.model), event.start, event.ticks)
-        ready.advance(len(self.history))
-        return ready
-
-
-def _moment(swap: Swap) -> tuple[int, int, int]:
-    """When a swap happened: times repeat where time restarts, and an adjustment may come between two ticks."""
-    return swap.restarts, swap.after, swap.adjusted
+        return CatchUp.at_once(self, self._load(event.model), event)

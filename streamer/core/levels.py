@@ -64,6 +64,11 @@ class Levels:
         switched: Bools = self.is_log & below.reshape(-1, len(self.is_log)).any(axis=0)
         return Levels(self.is_log & ~switched) if switched.any() else self
 
+    def switched(self, after: "Levels") -> list[int]:
+        """Symbols whose changes were log returns, and are differences in `after`."""
+        columns: list[int] = [] if after is self else np.flatnonzero(self.is_log & ~after.is_log).tolist()
+        return columns
+
     def take(self, columns: Columns) -> "Levels":
         """Levels of the symbols `columns` (indices or mask), in that order."""
         return Levels(self.is_log[columns])

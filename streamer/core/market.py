@@ -42,6 +42,14 @@ class Market:
             self.levels.widened(levels),
         )
 
+    def vanished(self, ticks: int, rows: int) -> list[int]:
+        """Symbols without a price for more than `ticks` ticks, and `rows` of the grid."""
+        gone = self.unseen > ticks
+        if not np.count_nonzero(gone):
+            return []
+        columns: list[int] = np.flatnonzero(gone & (self.age > rows)).tolist()
+        return columns
+
     def take(self, columns: npt.NDArray[np.intp]) -> "Market":
         """The same of these symbols alone, in that order."""
         return Market(

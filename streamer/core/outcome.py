@@ -3,9 +3,6 @@
 from collections.abc import Sized
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from streamer.core.adjustment import NEVER, Adjustment
 from streamer.core.grid import Floats
 
@@ -112,34 +109,7 @@ class Swap:
     ticks: int
     adjusted: int = NEVER
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pending:
-    """A forecast that waits for its price. Arrays per symbol of the engine, `(n,)`; `yhat` is `(forecasters, n)`."""
-
-    target: int
-    mask: np.ndarray
-    yhat: Floats
-    lower: Floats
-    upper: Floats
-
-    def widened(self, n_symbols: int) -> "Pending":
-        """The same with further symbols on the right, not forecast."""
-        more = n_symbols - len(self.mask)
-        return Pending(
-            self.target,
-            np.append(self.mask, np.zeros(more, np.bool_)),
-            np.pad(self.yhat, [(0, 0), (0, more)]),
-            np.pad(self.lower, (0, more)),
-            np.pad(self.upper, (0, more)),
-        )
-
-    def take(self, columns: npt.NDArray[np.intp]) -> "Pending":
-        """The same of these symbols alone, in that order."""
-        return Pending(self.target, self.mask[columns], self.yhat[:, columns], self.lower[columns], self.upper[columns])
-
-    def adjusted(self, column: int, ratio: float) -> "Pending":
-        """The same with the forecast of one symbol in prices `ratio` times as large."""
-        factors = np.ones(len(self.mask))
-        factors[column] = ratio
-        return Pending(self.target, self.mask, self.yhat * factors, self.lower * factors, self.upper * factors)
+    @property
+    def moment(self) -> tuple[int, int, int]:
+        """When it happened: times repeat where time restarts, and an adjustment may come between two ticks."""
+        return self.restarts, self.after, self.adjusted

@@ -45,7 +45,7 @@ class Broker:
 
     def __init__(self, settings: Kafka, input_span: int) -> None:
         self.settings = settings
-        self._input_span = input_span
+        self.input_span = input_span
         self._access = Access(settings)
         self._admin: AIOKafkaAdminClient | None = None
         self._largest: dict[str, int] = {}
@@ -288,7 +288,7 @@ class Broker:
             start = max(first, before - 1 - 10 * (before - start))
             async for records in self.read(tp, start, before):
                 last = records[-1]
-        return min(before, await self._offset_at(tp, last.timestamp - self._input_span, first))
+        return min(before, await self._offset_at(tp, last.timestamp - self.input_span, first))
 
     async def _offset_at(self, tp: TopicPartition, timestamp: int, otherwise: int) -> int:
         async with self._reader(tp) as reader:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -17,22 +17,26 @@ from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerErr
 from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
-from streamer.service import fitting, joining, wiring
+from streamer.service import fitting, joining, logs, wiring
 from streamer.service.broker import Broker, stop_consumer
 from streamer.service.events import Events
 from streamer.service.group import Group, is_nameless
 from streamer.service.health import Health, watch_loop_lag
 from streamer.service.http import HttpServer
 from streamer.service.joining import StuckJoinError
+from streamer.service.live_view import LiveView
 from streamer.service.metrics import Metrics, RetrainOutcome
-from streamer.service.partition import Partition, Stream
+from streamer.service.partition import Partition, PartitionSettings, Stream
+from streamer.service.reloading import Reloading
 from streamer.service.sink import FencedError
+from streamer.service.sse import Channel
 from streamer.service.starting import start_codec
 from streamer.service.takeovers import Takeovers
-from streamer.service.trainer import Trainer, TrainerSettings
+from streamer.service.trainer import Account, Trainer, TrainerSettings
 from streamer.service.waiting import set_within
 from streamer.service.worker import PartitionWorker
 from streamer.settings import Settings
+from streamer.settings.types import Reload
 
 log = structlog.get_logger(__name__)
 
@@ -42,13 +46,15 @@ _IDLE_SECONDS = 1.0
 _BROKER_SECONDS = 5.0  # less than the ten after which probes commonly ask again
 _REJOIN_SECONDS = 1.0
 _REVERT_SECONDS = 60.0  # a broker that is away for longer is the news that an operator needs first
+_TAKE_OVER_SECONDS = 60.0  # as above
 _REVOKE_SHARE = 0.5  # of the session timeout; the rest is for the rejoin itself
 
 
 class Daemon:
     """One process of the group. Whoever wants it to end sets `stop`: a signal, a test, the demo.
 
-    schedule: URL of a model store whose recorded swaps replace training.
+    schedule: URL of a model store whose recorded swaps replace training. load: reads the settings anew, for a reload;
+    without, there is none.
     """
 
     def __init__(
@@ -57,38 +63,42 @@ class Daemon:
         stop: asyncio.Event,
         schedule: str | None = None,
         registry: CollectorRegistry | None = None,
+        load: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
         self._stop = stop
         self.metrics = Metrics(registry or CollectorRegistry())
         self.health = Health(_STALL_SECONDS)
+        self.metrics.ready.set_function(lambda: float(self.health.readiness().ok))
         self._partitions = wiring.partition_settings(settings)
         self._store = wiring.model_store(settings, schedule)
         self._scheduled = schedule is not None
-        self._broker = Broker(settings.kafka, settings.feed.step_ms * settings.retrain.history)
+        self._broker = Broker(settings.kafka, wiring.input_span(settings))
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
-        # A bar that is stamped at its open is news when it closes.
-        known_after = settings.feed.step if settings.input.time == "open" else 0.0
-        self._events = Events(self.metrics, self.health, self._store, self._trainer, known_after)
+        self._events = Events(self.metrics, self.health, self._store, self._trainer, wiring.known_after(settings))
+        self._reloading = Reloading(settings, load, self._take_over, self.metrics)
+        reload = {} if load is None else {"reload": self._reloading.reload}
         self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
         self._was_member = False
         self._stop_by: float | None = None
         self._group: Group | None = None
         self._background: list[asyncio.Task[None]] = []
+        view = self._view = LiveView(self._events.live, self.health, self._trainer.busy_with)
         self._http = HttpServer(
             settings.http.host,
             settings.http.port,
             self.metrics,
             self.health,
             settings.http.token,
-            {"retrain": self._retrain, "revert": self._revert},
-            {"streams": self._streams},
+            {"retrain": self._retrain, "revert": self._revert, **reload},
+            {"streams": self._streams, "stream": view.stream, "overview": view.overview},
+            {"events": Channel(view.events)},
         )
 
     async def run(self) -> None:
         """Start up, serve until `stop` is set, shut down. StreamerError says why it could not."""
         port = await self._http.start()
-        log.info("metrics and health", url=f"http://{self._settings.http.host}:{port}")
+        log.info("live page, metrics and health", url=f"http://{self._settings.http.host}:{port}")
         self._events.left()
         self._background = [
             asyncio.create_task(self._trainer.run()),
@@ -96,12 +106,13 @@ class Daemon:
             asyncio.create_task(self._idle_progress()),
         ]
         try:
-            await asyncio.to_thread(self._work_out_sessions)
+            await asyncio.to_thread(_work_out_sessions, self._partitions)
             await self._broker.connect(self._stop)
             if not self._stop.is_set():
                 await self._broker.check_topics()
-                await self._start_codecs()
+                await self._start_codecs(self._partitions, self._settings.kafka.startup_timeout)
                 self._background.append(asyncio.create_task(self._watch_broker()))
+                self._background.append(asyncio.create_task(self._reloading.run()))
                 await self._serve()
         finally:
             for task in self._background:
@@ -109,18 +120,11 @@ class Daemon:
             await asyncio.gather(*self._background, return_exceptions=True)
             await self._shut_down()
 
-    async def _start_codecs(self) -> None:
-        """What they need is there before the first record. RegistryError, ConfigError."""
-        used, limit = self._partitions, self._settings.kafka.startup_timeout
+    async def _start_codecs(self, used: PartitionSettings, limit: float) -> None:
+        """What they need is there before the first record, within `limit` seconds. RegistryError, ConfigError."""
         if used.decoder is not None:
             await start_codec(used.decoder.codec, None, limit, self._stop)
         await start_codec(used.codec, used.forecasts, limit, self._stop)
-
-    def _work_out_sessions(self) -> None:
-        """The hours of the present year, before they are asked for between two ticks: an exchange's take 0.2 s."""
-        engine = wiring.engine_settings(self._settings)
-        if engine.sessions is not None:
-            engine.sessions.stretch(int(time.time() * 1000), engine.step)
 
     # --- serve ----------------------------------------------------------------------------------------------------
 
@@ -197,12 +201,12 @@ class Daemon:
             log.error("left without the broker's answer", seconds=round(limit, 1))
 
     def _new_worker(self, tp: TopicPartition, consumer: AIOKafkaConsumer) -> PartitionWorker:
-        schedules = _Schedules(self._store) if self._scheduled else None
+        return PartitionWorker(tp, self._broker, consumer, self._partition_maker(tp), self._events)
 
-        def new_partition() -> Partition:
-            return Partition(tp.topic, tp.partition, self._partitions, self._load, schedules, self._stored_input)
-
-        return PartitionWorker(tp, self._broker, consumer, new_partition, self._events)
+    def _partition_maker(self, tp: TopicPartition) -> Callable[[], Partition]:
+        """Makes partitions with the settings of now, whatever is taken over later."""
+        settings, schedules = self._partitions, _Schedules(self._store) if self._scheduled else None
+        return lambda: Partition(tp.topic, tp.partition, settings, self._load, schedules, self._stored_input)
 
     def _load(self, stream: str, model_id: str) -> Forecaster:
         return LstmForecaster.from_artifact(self._store.load(stream, model_id))
@@ -227,10 +231,47 @@ class Daemon:
             self.health.set("broker", answers, "answers" if answers else "away")
             await asyncio.sleep(_BROKER_SECONDS)
 
+    # --- reload ---------------------------------------------------------------------------------------------------
+
+    def ask_for_reload(self) -> None:
+        """Have the configuration read anew, and taken over if it can be; the log says what came of it."""
+        self._reloading.ask()
+
+    async def _take_over(self, settings: Settings, kinds: frozenset[Reload]) -> Sequence[str]:
+        """What may refuse them comes first; then they count, here at once and in each partition between two ticks."""
+        renews = not kinds.isdisjoint({Reload.STREAMS, Reload.ANEW})
+        if renews:
+            partitions = await asyncio.to_thread(wiring.partition_settings, settings)
+            if partitions.engine.sessions is not self._partitions.engine.sessions:
+                await asyncio.to_thread(_work_out_sessions, partitions)
+            await self._start_codecs(partitions, 0.0)
+            self._partitions = partitions
+        self._settings = settings
+        logs.configure(settings.log.level, settings.log.format)
+        self._http.accept_token(settings.http.token)
+        self._store.keep = settings.models.keep
+        self._broker.input_span = wiring.input_span(settings)
+        self._trainer.settings = _trainer_settings(settings)
+        self._events.take_over(wiring.known_after(settings))
+        return await self._renewed() if renews else ()
+
+    async def _renewed(self) -> Sequence[str]:
+        """Have all partitions taken up the settings; returns those that are still to, as the broker is away."""
+        workers = self._group.workers if self._group else ()
+        tasks = {
+            asyncio.create_task(worker.take_over(self._partition_maker(worker.tp))): str(worker) for worker in workers
+        }
+        if not tasks:
+            return ()
+        _, late = await asyncio.wait(tasks, timeout=_TAKE_OVER_SECONDS)
+        for task in late:
+            task.cancel()
+        return sorted(tasks[task] for task in late)
+
     # --- training -------------------------------------------------------------------------------------------------
 
-    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
-        self._events.trained(stream, outcome, seconds)
+    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float, account: Account) -> None:
+        self._events.trained(stream, outcome, seconds, account)
 
     def _owned(self) -> dict[str, tuple[PartitionWorker, Stream]]:
         """The streams of our partitions, by name."""
@@ -238,12 +279,13 @@ class Daemon:
         return {name: (worker, stream) for worker in workers for name, stream in worker.partition.streams.items()}
 
     def _streams(self) -> Mapping[str, Any]:
-        """Which model serves each stream, which were reverted, and whether one is being trained."""
+        """Which model serves each stream, which were reverted, whether one is being trained, and how its feed is."""
         return {
             name: {
                 "model": stream.engine.model_id,
                 "reverted": list(stream.engine.reverted),
                 "training": self._trainer.busy_with(name),
+                **self._view.brief(name),
             }
             for name, (_, stream) in sorted(self._owned().items())
         }
@@ -320,6 +362,13 @@ class _Schedules(dict[str, list[Swap]]):
         if not self[stream]:
             log.warning("no swaps are recorded, persistence serves", stream=stream, schedule=self._store.url)
         return self[stream]
+
+
+def _work_out_sessions(settings: PartitionSettings) -> None:
+    """The hours of the present year, before they are asked for between two ticks: an exchange's take 0.2 s."""
+    engine = settings.engine
+    if engine.sessions is not None:
+        engine.sessions.stretch(int(time.time() * 1000), engine.step)
 
 
 def _trainer_settings(settings: Settings) -> TrainerSettings:

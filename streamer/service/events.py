@@ -15,10 +15,11 @@ from streamer.model.dataset import TrainingSet
 from streamer.model.kept import Checkpoint
 from streamer.model.store import ModelStore
 from streamer.service.health import Health
+from streamer.service.live import Live
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Batch, Stream
 from streamer.service.telemetry import Telemetry
-from streamer.service.trainer import Job, Trainer
+from streamer.service.trainer import Account, Job, Trainer
 from streamer.service.worker import PartitionWorker
 
 log = structlog.get_logger(__name__)
@@ -38,9 +39,14 @@ class Events:
         self._store = store
         self._trainer = trainer
         self._telemetry = Telemetry(metrics, known_after)
+        self.live = Live(known_after)
         self._restoring: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._in_order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def take_over(self, known_after: float) -> None:
+        """Count the feed's lag from so many seconds after a tick's time."""
+        self._telemetry.known_after = self.live.known_after = known_after
 
     # --- partitions -----------------------------------------------------------------------------------------------
 
@@ -63,6 +69,7 @@ class Events:
         """A partition is ours no longer; whoever has it now shows its streams."""
         self._restoring.discard(str(worker))
         self._telemetry.gone(worker.partition)
+        self.live.gone(worker.partition)
         self._show_readiness()
 
     def progress(self) -> None:
@@ -74,6 +81,7 @@ class Events:
         self._restoring.discard(str(worker))
         self._show_readiness()
         self._telemetry.restored(worker.partition, seconds)
+        self.live.restored(worker.partition)
         for stream in worker.partition.streams.values():
             for swap in stream.engine.swaps:
                 self._errand(self._store.record_swap, stream.name, asdict(swap))
@@ -93,6 +101,7 @@ class Events:
     ) -> None:
         """A batch is visible."""
         self._telemetry.committed(worker.partition, batch, engine_seconds, seconds, lag)
+        self.live.committed(worker.partition, batch, lag)
         for stream, step in batch.steps:
             if stream is not None and step.training and self._trainer.busy_with(stream.name):
                 self.trained(stream.name, RetrainOutcome.SKIPPED, None)
@@ -131,11 +140,15 @@ class Events:
         stream.engine.policy.request(Reason.REQUESTED)
         return True
 
-    def trained(self, stream: str, outcome: RetrainOutcome, seconds: float | None) -> None:
-        """A training has ended; seconds: None where none was begun."""
+    def trained(
+        self, stream: str, outcome: RetrainOutcome, seconds: float | None, account: Account | None = None
+    ) -> None:
+        """A training has ended; seconds, account: None where none was begun."""
         self._metrics.retrains.labels(stream, outcome).inc()
         if seconds is not None:
             self._metrics.retrain_duration.observe(seconds)
+        if seconds is not None and account is not None:
+            self.live.trained(stream, outcome, seconds, account)
 
     def kept(self, stream: Stream, place: Checkpoint, snapshot: bytes) -> None:
         """A snapshot is a checkpoint."""
@@ -148,6 +161,7 @@ class Events:
         """
         log.info("model serves", stream=stream.name, model=swap.model, after=swap.after, start=swap.start)
         self._telemetry.show_model(stream)
+        self.live.swapped(stream)
         self._errand(self._store.record_swap, stream.name, asdict(swap))
         self._errand(self._store.prune, stream.name, {swap.model, *stream.engine.earlier_models()[:1]})
 

@@ -53,7 +53,7 @@ class Health:
 
     def readiness(self) -> Report:
         """Whether the daemon does its work. Before the first check is stated it does not."""
-        report = _report(self._checks)
+        report = _report(dict(self._checks))  # a copy: a scrape asks in a thread of its own
         return Report(report.ok and bool(self._checks), report.checks, report.failing)
 
     def liveness(self) -> Report:

@@ -81,8 +81,9 @@ def prepend(engine: ForecastEngine, stored: TrainingSet) -> int:
 
 async def _read_history(broker: Broker, tp: TopicPartition, partition: Partition, behind: dict[str, Stream]) -> None:
     end = max(stream.restored for stream in behind.values())
-    ticks = {name: _OldTicks(stream) for name, stream in behind.items()}
-    async for records in broker.read(tp, await broker.warm_offset(tp, end), end):
+    start = await broker.warm_offset(tp, end)
+    ticks = {name: _OldTicks(stream, is_whole=start == 0) for name, stream in behind.items()}
+    async for records in broker.read(tp, start, end):
         await partition.prepare(records)
         for record in records:
             try:
@@ -101,10 +102,11 @@ class _OldTicks:
     """Accepted ticks of one stream from before the snapshot that it was restored from.
 
     The stream goes on meanwhile: further snapshots and new symbols come, others leave, and adjustments are made. The
-    buffer follows: it has the engine's columns, and prices as they are now.
+    buffer follows: it has the engine's columns, and prices as they are now. is_whole: whether they are read from the
+    first on; else the reading may begin within a step, of which only a part would be seen.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, is_whole: bool) -> None:
         self._engine = stream.engine
         # What the snapshot held is in the history already.
         self._known = stream.restored_ticks
@@ -112,6 +114,7 @@ class _OldTicks:
         self._symbols, self._adjusted = self._engine.symbols, self._engine.adjusted
         self._assembly = stream.assembly
         self._step = OpenStep.under(self._engine.settings, self._engine.grid)
+        self._is_partial = not is_whole
         self._buffer = TickBuffer(self._engine.settings.history, len(self._symbols))
 
     def take(self, tick: Tick, offset: int) -> None:
@@ -134,6 +137,9 @@ class _OldTicks:
 
     def _close(self, step: Position, prices: Mapping[str, float]) -> None:
         placement = following(self._engine.grid, self._position, step)
+        if self._is_partial:
+            self._position, self._is_partial = placement.position, False
+            return
         self._append(placement, self._engine.prices(Tick(placement.time, prices)))
 
     def _append(self, placement: Placement, prices: Floats) -> None:

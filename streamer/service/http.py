@@ -1,4 +1,4 @@
-"""HTTP: metrics, health, a page that lists them, and the actions of an operator who has the token."""
+"""HTTP: metrics, health, the live page and what it reads, and the actions of an operator who has the token."""
 
 import asyncio
 import errno
@@ -6,8 +6,7 @@ import hmac
 import inspect
 import json
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from html import escape
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
@@ -15,18 +14,19 @@ from aiohttp.typedefs import Handler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import SecretStr
 
-from streamer import __version__
 from streamer.errors import ConfigError, StreamerError
+from streamer.service import assets
 from streamer.service.health import Health, Report
 from streamer.service.metrics import Metrics
+from streamer.service.sse import Channel
 
 Action = Callable[..., Awaitable[Mapping[str, Any]]]
 """What a POST asks for. Its parameters are keywords, named in its signature: a string each, None if not sent.
 A KeyError of a parameter's value says that there is no such thing (404), a StreamerError that it cannot be (409).
 """
 
-View = Callable[[], Mapping[str, Any]]
-"""What a GET shows, as JSON."""
+View = Callable[..., Mapping[str, Any]]
+"""What a GET shows, as JSON. Parameters and KeyError as an Action's."""
 
 MAX_BODY: Final = 64 * 1024
 """Bytes; a request names a stream, at most 256 bytes long."""
@@ -69,6 +69,7 @@ class HttpServer:
         token: Bearer token of the POST requests; without one they are refused.
         actions: What `POST /-/<name>` does, by name.
         views: What `GET /api/v1/<name>` shows, by name.
+        channels: What `GET /api/v1/<name>` streams, by name.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class HttpServer:
         token: SecretStr | None = None,
         actions: Mapping[str, Action] | None = None,
         views: Mapping[str, View] | None = None,
+        channels: Mapping[str, Channel] | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -88,6 +90,7 @@ class HttpServer:
         self._token = token
         self._actions = dict(actions or {})
         self._views = dict(views or {})
+        self._channels = dict(channels or {})
         self._rendering = asyncio.Lock()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -121,11 +124,17 @@ class HttpServer:
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
+    def accept_token(self, token: SecretStr | None) -> None:
+        """From now on this is the token of the POST requests; None: they are refused."""
+        self._token = token
+
     async def stop(self, timeout: float) -> None:
         """Listen no longer, and end within `timeout` seconds: requests under way may finish in half of them."""
         if self._listener is None or self._runner is None:
             return
         self._listener.close()
+        for channel in self._channels.values():
+            channel.close()
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()  # closes the idle connections
             # It waits once for the handlers, and as long again for those that it then cancels.
@@ -136,12 +145,15 @@ class HttpServer:
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[_in_time, _errors_as_json], client_max_size=MAX_BODY)
         app.on_response_prepare.append(_add_headers)
-        app.router.add_get("/", self._index)
+        for path, asset in assets.load().items():
+            app.router.add_get(path, _static(asset))
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         for name, view in self._views.items():
             app.router.add_get(f"/api/v1/{name}", _shown(view))
+        for name, channel in self._channels.items():
+            app.router.add_get(f"/api/v1/{name}", _streamed(channel))
         for name, action in self._actions.items():
             app.router.add_post(f"/-/{name}", self._guarded(action))
         return app
@@ -169,9 +181,6 @@ class HttpServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         return _probe("ready", self._health.readiness())
 
-    async def _index(self, request: web.Request) -> web.Response:
-        return web.Response(text=_page(self._health.readiness(), self._views, self._actions), content_type="text/html")
-
     # What it does
 
     def _guarded(self, action: Action) -> Handler:
@@ -179,16 +188,13 @@ class HttpServer:
 
         async def handle(request: web.Request) -> web.Response:
             self._authorize(request)
-            parameters = await _parameters(request, names)
+            parameters = _named({**request.query, **await _json_object(request)}, names)
             try:
                 return web.json_response(dict(await action(**parameters)))
             except KeyError as error:
-                missing = [name for name, value in parameters.items() if value is not None and error.args == (value,)]
-                if not missing:
-                    raise
-                return _refusal(404, f"there is no {missing[0]} {error.args[0]!r}")
+                return _no_such(error, parameters)
             except StreamerError as error:
-                return _refusal(409, str(error))
+                return web.json_response({"error": str(error), **error.details}, status=409)
 
         return cast(Handler, handle)
 
@@ -237,9 +243,8 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
 # Requests
 
 
-async def _parameters(request: web.Request, names: tuple[str, ...]) -> dict[str, str | None]:
-    """The parameters `names`, from the query and the body's JSON object; None where not sent."""
-    given: dict[str, object] = {**request.query, **await _json_object(request)}
+def _named(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, str | None]:
+    """The parameters `names` of those given; None where not sent."""
     if unknown := given.keys() - set(names):
         raise web.HTTPBadRequest(text=f"unknown parameter {min(unknown)!r}; known: {', '.join(names) or 'none'}")
     for name, value in given.items():
@@ -269,15 +274,42 @@ async def _json_object(request: web.Request) -> dict[str, object]:
 
 
 def _shown(view: View) -> Handler:
+    names = tuple(inspect.signature(view).parameters)
+
     async def handle(request: web.Request) -> web.Response:
-        return web.json_response(dict(view()))
+        parameters = _named(dict(request.query), names)
+        try:
+            return web.json_response(dict(view(**parameters)))
+        except KeyError as error:
+            return _no_such(error, parameters)
+
+    return cast(Handler, handle)
+
+
+def _streamed(channel: Channel) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        parameters = _named(dict(request.query), channel.parameters)
+        try:
+            return await channel.serve(request, parameters)
+        except KeyError as error:
+            return _no_such(error, parameters)
+
+    return cast(Handler, handle)
+
+
+def _static(asset: assets.Asset) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(body=asset.body, headers={hdrs.CONTENT_TYPE: asset.content_type})
 
     return cast(Handler, handle)
 
 
 @web.middleware
 async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Send the answer here, where it can be given up: aiohttp would wait for ever for a client that does not read."""
+    """Send the answer here, where it can be given up: aiohttp would wait for ever for a client that does not read.
+
+    A stream has been sent when its handler returns, and has limits of its own.
+    """
     response = await handler(request)
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -286,6 +318,8 @@ async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
+    except ConnectionError:
+        pass  # who asked has gone, as a browser does from a stream with each click
     return response
 
 
@@ -296,7 +330,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as error:
         match error.status:
             case 404:
-                text = "not found; / lists what there is"
+                text = "not found; / shows what there is"
             case 405:
                 text = f"{request.method} is not allowed here"
             case 413:
@@ -315,32 +349,13 @@ def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -
     return web.json_response({"error": text}, status=status, headers=headers)
 
 
+def _no_such(error: KeyError, parameters: Mapping[str, str | None]) -> web.Response:
+    missing = [name for name, value in parameters.items() if value is not None and error.args == (value,)]
+    if not missing:
+        raise error
+    return _refusal(404, f"there is no {missing[0]} {error.args[0]!r}")
+
+
 def _probe(verdict: str, report: Report) -> web.Response:
     body = {verdict: report.ok, "checks": dict(report.checks), "failing": list(report.failing)}
     return web.json_response(body, status=200 if report.ok else 503)
-
-
-def _page(readiness: Report, views: Iterable[str], actions: Iterable[str]) -> str:
-    checks = "".join(
-        f"<li>{escape(name)}: {escape(detail)}{' (failing)' if name in readiness.failing else ''}</li>"
-        for name, detail in readiness.checks.items()
-    )
-    paths = "".join(f'<li><a href="/api/v1/{escape(name)}">/api/v1/{escape(name)}</a></li>' for name in views)
-    posts = "".join(f"<li>POST /-/{escape(name)} (with the bearer token)</li>" for name in actions)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>streamer</title></head>
-<body>
-<h1>streamer {escape(__version__)}</h1>
-<p>{"Ready" if readiness.ok else "Not ready"}</p>
-<ul>{checks}</ul>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus</li>
-<li><a href="/livez">/livez</a>: whether it makes progress</li>
-<li><a href="/readyz">/readyz</a>: whether it serves</li>
-{paths}
-{posts}
-</ul>
-</body>
-</html>
-"""

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import sys
 import time
 from collections import Counter
@@ -38,7 +39,7 @@ def configure(
         format: `text`: one aligned line a record, tracebacks indented below it; `json`: one object a line,
             with `time` (ISO 8601, UTC), `level`, `logger`, `event` and what else the record has, tracebacks
             in `exception`.
-        stream: Where to; standard error if None. Colours are used only if it is a terminal.
+        stream: Where to; standard error if None. Colours are used only if it is a terminal, and NO_COLOR is not set.
         clock: Seconds, for how long ago a record was.
     """
     stream = sys.stderr if stream is None else stream
@@ -55,11 +56,16 @@ def configure(
         # Modules make their loggers when imported, before this call: cached ones would keep the old settings.
         cache_logger_on_first_use=False,
     )
-    handler = _Handler(stream, _renderer(format, colours=stream.isatty()))
+    handler = _Handler(stream, _renderer(format, colours=_shows_colours(stream)))
     handler.addFilter(_Repeats(clock))
     _install(handler, threshold)
     # aiokafka informs of every coordinator that it finds again, which under Kafka 4 is some times a minute (KIP-890).
     logging.getLogger("aiokafka").setLevel(threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING))
+
+
+def _shows_colours(stream: TextIO) -> bool:
+    """See https://no-color.org; a dumb terminal would print what makes them."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 class _Handler(logging.StreamHandler[TextIO]):

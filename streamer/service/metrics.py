@@ -70,6 +70,13 @@ class RetrainOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
+class ReloadOutcome(StrEnum):
+    """How a reload of the configuration ended."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
 @dataclass(slots=True)
 class _NewestTick:
     """Event time of a stream's newest tick. Its age is taken when read: it grows while the feed is silent."""
@@ -105,6 +112,7 @@ class Metrics:
         self._clock = clock
         self._newest: dict[str, _NewestTick] = {}
         self._scores = ScoreCollector(max_symbol_series)
+        self._from_zero: set[str] = set()
         registry.register(self._scores)
         self._make_stream_counters()
         self._make_stream_gauges()
@@ -120,6 +128,13 @@ class Metrics:
     def refresh(self) -> None:
         """Read the watched scores, in the engines' thread; rendering may then go on in another."""
         self._scores.refresh()
+
+    def reloaded(self, outcome: ReloadOutcome) -> None:
+        """Count a reload of the configuration."""
+        self.config_reloads.labels(outcome).inc()
+        self.config_reload_successful.set(outcome is ReloadOutcome.TAKEN)
+        if outcome is ReloadOutcome.TAKEN:
+            self.config_reload_timestamp.set(self._clock())
 
     def tick_seen(self, stream: str, event_time: float) -> None:
         """Note when the newest tick was known (seconds since the Unix epoch); its age is the feed's lag."""
@@ -143,9 +158,28 @@ class Metrics:
         self.model.remove(stream)
         self.model_trained_timestamp.remove(stream)
 
+    def count_from_zero(self, stream: str) -> None:
+        """Show what seldom happens to `stream` as 0 until it does.
+
+        PromQL's `increase` does not see the first increment of a counter that appears with it: the alert on it would
+        miss that. Those of what happens all the time are left out: they would be half as many series again.
+        """
+        if stream in self._from_zero:
+            return
+        self._from_zero.add(stream)
+        for counter in (self.conflicts, self.blank_prices, self.session_breaks, self.missing_ticks):
+            counter.labels(stream)
+        for status in (TickStatus.DUPLICATE, TickStatus.LATE, TickStatus.DEAD_LETTER):
+            self.ticks.labels(stream, status)
+        for outcome in RetrainOutcome:
+            self.retrains.labels(stream, outcome)
+        for kind in ModelKind:  # the first forecast of a model is one, too
+            self.forecasts.labels(stream, kind)
+
     def forget(self, stream: str) -> None:
         """Remove every series of `stream`: it moved to another process, which shows it now."""
         self._scores.forget(stream)
+        self._from_zero.discard(stream)
         self._newest.pop(stream, None)
         for metric in self._by_stream:
             metric.remove(stream)
@@ -252,4 +286,31 @@ class Metrics:
         self.assigned_partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry
         )
+        self.ready = Gauge("streamer_ready", "1 while /readyz says that the process serves", registry=registry)
+        self.coverage_target = Gauge(
+            "streamer_interval_coverage_target_ratio",
+            "Share of prices that intervals are to hold: interval.coverage",
+            registry=registry,
+        )
+        self._make_config_metrics()
         Info("streamer_build", "The version that runs", registry=registry).info({"version": __version__})
+
+    def _make_config_metrics(self) -> None:
+        """As Prometheus has them of itself: what the process was started with counts as taken."""
+        self.config_reloads = Counter(
+            "streamer_config_reloads_total", "Reloads of the configuration", ("outcome",), registry=self.registry
+        )
+        for outcome in ReloadOutcome:
+            self.config_reloads.labels(outcome)
+        self.config_reload_successful = Gauge(
+            "streamer_config_last_reload_successful",
+            "Whether the last configuration that was read is the one in use",
+            registry=self.registry,
+        )
+        self.config_reload_timestamp = Gauge(
+            "streamer_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read",
+            registry=self.registry,
+        )
+        self.config_reload_successful.set(True)
+        self.config_reload_timestamp.set(self._clock())

@@ -62,10 +62,12 @@ class Telemetry:
 
     def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
-        self._known_after = known_after
+        self.known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
+        # Records without a stream count under the partition's name: dead letters alone.
+        self._metrics.ticks.labels(partition.name, TickStatus.DEAD_LETTER)
         for stream in partition.streams.values():
             self._watch(stream)
             if stream.engine.switched:
@@ -156,11 +158,13 @@ class Telemetry:
     def _show(self, stream: Stream) -> None:
         metrics, engine = self._metrics, stream.engine
         metrics.watch(stream.name, EngineScores(engine))
+        metrics.count_from_zero(stream.name)
+        metrics.coverage_target.set(engine.settings.coverage)
         metrics.feed_expected(stream.name, engine.is_expected)
         metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
         metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
         if stream.last is not None:
-            metrics.tick_seen(stream.name, stream.last / 1000 + self._known_after)
+            metrics.tick_seen(stream.name, stream.last / 1000 + self.known_after)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,37 @@ class TrainerSettings:
     memory_limit: int
 
 
-Ended = Callable[[str, RetrainOutcome, float], None]
-"""Told of each training's end: stream, outcome, seconds."""
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What there is to say of a training that has ended.
+
+    due: why it was. detail: why it ended as it did, one line. model: its id, None where there is none. skill, ratio:
+    against persistence and against the champion, on the gate's rows.
+    """
+
+    due: str = ""
+    detail: str = ""
+    model: str | None = None
+    skill: float | None = None
+    ratio: float | None = None
+
+    @classmethod
+    def of(cls, due: str, result: Mapping[str, Any]) -> "Account":
+        """Of the result that the training gave."""
+        error = result.get("persistence_ratio")
+        skill = None if error is None else 1.0 - error
+        return cls(due, str(result.get("reason", "")), result["model"], skill, result.get("ratio"))
+
+
+Ended = Callable[[str, RetrainOutcome, float, Account], None]
+"""Told of each training's end: stream, outcome, seconds, and the rest."""
 
 
 class Trainer:
-    """The queue of trainings and the process that does the present one."""
+    """The queue of trainings and the process that does the present one. Other `settings` count from the next on."""
 
     def __init__(self, settings: TrainerSettings, store: ModelStore, ended: Ended) -> None:
-        self._settings = settings
+        self.settings = settings
         self._store = store
         self._ended = ended
         self._jobs: asyncio.Queue[tuple[Job, bool]] = asyncio.Queue()
@@ -91,19 +113,20 @@ class Trainer:
         while True:
             job, waited = await self._jobs.get()
             began = time.monotonic()
-            outcome: RetrainOutcome | None
+            ended: tuple[RetrainOutcome, Account] | None
             try:
-                outcome = await self._train(job, waited)
+                ended = await self._train(job, waited)
             except (TrainingError, ArtifactError, LookupError, OSError) as error:
                 log.error("training failed, serving goes on as it was", stream=job.stream, reason=str(error))
-                outcome = RetrainOutcome.FAILED
+                ended = RetrainOutcome.FAILED, Account(job.reason, str(error))
             finally:
                 self._pending.discard(job.stream)
             job.ended()
-            if outcome is not None:
-                self._ended(job.stream, outcome, time.monotonic() - began)
+            if ended is not None:
+                outcome, account = ended
+                self._ended(job.stream, outcome, time.monotonic() - began, account)
 
-    async def _train(self, job: Job, waited: bool) -> RetrainOutcome | None:
+    async def _train(self, job: Job, waited: bool) -> tuple[RetrainOutcome, Account] | None:
         collected = job.collect(waited)
         if collected is None:
             return None
@@ -116,19 +139,21 @@ class Trainer:
             await asyncio.to_thread(self._store.save_input, job.stream, history.pack())
             if not result["promoted"]:
                 log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
-                return RetrainOutcome.REJECTED
+                return RetrainOutcome.REJECTED, Account.of(job.reason, result)
             trained = await asyncio.to_thread(artifacts.read, Path(folder) / "model")
             await asyncio.to_thread(self._store.save, job.stream, trained)
         log.info("model promoted", stream=job.stream, model=result["model"], **_figures(result))
         await job.install(result["model"])
-        return RetrainOutcome.PROMOTED
+        return RetrainOutcome.PROMOTED, Account.of(job.reason, result)
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
-        line = await asyncio.to_thread(fitting.command, folder, self._settings.config, history, incumbent)
-        return await self._child([*line, "--background", "--memory-limit", str(self._settings.memory_limit)])
+        settings = self.settings
+        line = await asyncio.to_thread(fitting.command, folder, settings.config, history, incumbent)
+        line += ["--background", "--memory-limit", str(settings.memory_limit)]
+        return await self._child(line, settings.time_limit)
 
-    async def _child(self, line: list[str]) -> dict[str, Any]:
+    async def _child(self, line: list[str], time_limit: float) -> dict[str, Any]:
         """Run `streamer train`; its last line on stdout is the result. TrainingError says what became of it."""
         process = await asyncio.create_subprocess_exec(
             *line,
@@ -140,12 +165,12 @@ class Trainer:
             env=fitting.environment(),
         )
         try:
-            async with asyncio.timeout(self._settings.time_limit):
+            async with asyncio.timeout(time_limit):
                 output, errors, code = await asyncio.gather(
                     _tail(process.stdout), _tail(process.stderr), process.wait()
                 )
         except TimeoutError:
-            raise fitting.took_too_long(self._settings.time_limit) from None
+            raise fitting.took_too_long(time_limit) from None
         finally:
             await _end(process)
         return fitting.result(code, output, errors)

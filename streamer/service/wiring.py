@@ -84,6 +84,16 @@ def _expire(settings: Settings) -> int:
     return max(expire, (feed.max_gap + 1) * feed.step_ms) if expire else 0
 
 
+def input_span(settings: Settings) -> int:
+    """Ms of event time that a full history reaches back."""
+    return settings.feed.step_ms * settings.retrain.history
+
+
+def known_after(settings: Settings) -> float:
+    """Seconds from a tick's time to when it is known: a bar that is stamped at its open is news when it closes."""
+    return settings.feed.step if settings.input.time == "open" else 0.0
+
+
 def model_store(settings: Settings, url: str | None = None) -> ModelStore:
     """The model store that the settings name, or the one at `url`, under the same key."""
     models = settings.models

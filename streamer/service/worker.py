@@ -87,6 +87,14 @@ class _Exchange:
             self.done.set_exception(StreamerError(f"stream {self.stream.name!r}: {reason}"))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Renewal:
+    """Other settings that wait for their turn between two ticks: what makes the partition anew, and for who waits."""
+
+    new_partition: Callable[[], Partition]
+    done: asyncio.Event
+
+
 class PartitionWorker:
     """Owns one partition until `stop`. Its engines are changed by its own loop only, so nothing is locked."""
 
@@ -107,6 +115,7 @@ class PartitionWorker:
         self._sink: Sink
         self._position = 0
         self._ready: list[_Exchange] = []
+        self._renewal: _Renewal | None = None
         self._stopped = asyncio.Event()
         self._attempt = 0  # sessions in a row that committed nothing
         self._fetch_timeout: asyncio.Timeout | None = None
@@ -116,9 +125,17 @@ class PartitionWorker:
 
     async def run(self) -> None:
         """Serve until `stop`; a broker that is away is waited for. FencedError: another owner has taken over."""
+        try:
+            await self._sessions()
+        finally:
+            if self._renewal is not None:
+                self._renewal.done.set()  # whoever has the partition next has the other settings
+
+    async def _sessions(self) -> None:
         while not self._stopped.is_set():
             try:
                 await self._session()
+                self._renew()
             except (BrokerError, KafkaError) as error:
                 self._observer.progress()  # a broker that is away is no reason to restart this process
                 self._observer.interrupted(self)
@@ -129,6 +146,26 @@ class PartitionWorker:
                 # Whether the last transaction became visible is open: only what the broker holds is true.
                 self.partition = self._new_partition()
                 await set_within(self._stopped, delay)
+
+    async def take_over(self, new_partition: Callable[[], Partition]) -> None:
+        """Let the streams be saved between two ticks, and put back in what `new_partition` makes, as a restart would.
+
+        Returns once they are saved, or others have the partition. Until then a session that ends begins anew as it was:
+        no tick that went one way may be replayed in the other.
+        """
+        renewal = self._renewal = _Renewal(new_partition, asyncio.Event())
+        self._interrupt_fetch()
+        await renewal.done.wait()
+
+    def _renew(self) -> None:
+        """All is saved and committed: go on in a new partition, unless the end was asked for."""
+        if self._renewal is None or self._stopped.is_set():
+            return
+        self._new_partition = self._renewal.new_partition
+        self._renewal.done.set()
+        self._renewal = None
+        self._observer.interrupted(self)
+        self.partition = self._new_partition()
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is committed, and a last snapshot."""
@@ -226,7 +263,7 @@ class PartitionWorker:
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
     async def _serve(self, history: asyncio.Task[None]) -> None:
-        while not self._stopped.is_set():
+        while not self._is_to_end:
             self._observer.progress()
             if history.done():
                 history.result()  # or what nobody expected would be lost, and trainings would wait for ever
@@ -238,6 +275,11 @@ class PartitionWorker:
         self.partition.save_due(last, everything=True)
         if last.saved:
             await self._commit(last)
+
+    @property
+    def _is_to_end(self) -> bool:
+        """Whether this session is to end, with all that it holds saved."""
+        return self._stopped.is_set() or self._renewal is not None
 
     async def _swap_ready(self) -> None:
         """Swap in the models that have caught up. The snapshot is visible before the first forecast."""
@@ -285,7 +327,7 @@ class PartitionWorker:
         """
         try:
             async with asyncio.timeout(None) as self._fetch_timeout:
-                if self._stopped.is_set() or self._ready:
+                if self._is_to_end or self._ready:
                     return None
                 most = self._broker.settings.max_poll_records
                 found = await self._consumer.getmany(self.tp, timeout_ms=_FETCH_MS, max_records=most)

@@ -5,7 +5,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
@@ -136,6 +136,14 @@ def _calendar(name: str) -> str:
 
 class Calendar(Section):
     """The open hours. Empty: the market never closes."""
+
+    EXAMPLE = "XNYS or {timezone: America/New_York, hours: [Mon-Fri 09:30-16:00]}"
+    SYNONYMS: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("calendar", "exchange", "market", "mic"), "name"),
+        **dict.fromkeys(("tz", "zone"), "timezone"),
+        **dict.fromkeys(("days", "open", "sessions"), "hours"),
+        "holidays": "closed",
+    }
 
     name: Annotated[str, AfterValidator(_calendar)] | None = Field(
         default=None, description="A calendar of exchange_calendars, such as XNYS."

@@ -1,6 +1,7 @@
 """The sections `input`, `output` and `registry`: what the messages of a feed look like, and those of ours."""
 
 import json
+from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 from pydantic_core import PydanticCustomError
 
 from streamer.mapping import Path, RecordMapping, path_text
-from streamer.settings.types import DAY, DURATION, File, Password, Seconds, Section, Text, conflict, expected
+from streamer.settings.types import DAY, DURATION, File, Password, Reload, Seconds, Section, Text, conflict, expected
 
 _PATH = "a path such as ts or data.close, a list of names, or $key, $header.NAME, $timestamp"
 _ADDRESS = "an address such as https://registry:8081"
@@ -98,8 +99,14 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 Options = Annotated[dict[str, Any], AfterValidator(_options)]
 
 
+def _begins(path: Path, beginning: Path) -> bool:
+    return path[: len(beginning)] == beginning
+
+
 class Fields(Section):
     """Where in a record its time, prices and stream stand: paths of names, from the outermost object on."""
+
+    EXAMPLE = "{time: ts, prices: prices}"
 
     time: OptionalPath = Field(default=("ts",), description="Time of the tick.")
     prices: OptionalPath = Field(
@@ -122,18 +129,34 @@ class Fields(Section):
     def _consistent(self) -> Self:
         if not self.time or self.time == ("$partition",):
             conflict("time", _shown(self.time), "the path of the time, or $timestamp")
-        if self.key == ():
-            conflict("key", "'.'", "a path, $key, $partition, or null for the record's key")
+        if self.key == () or self.key == ("$timestamp",):
+            conflict("key", _shown(self.key), "a path, $key, $partition, or null for the record's key")
         if self.prices is None:
             self._one_symbol_a_message()
         else:
             self._members()
+        self._apart()
         return self
+
+    def _apart(self) -> None:
+        """A time, a symbol, a price and a stream's name each stand for themselves, and inside of none of the others.
+
+        The stream may be named by the symbol, and a time may stand among the prices.
+        """
+        names = ("time", "symbol", "price", "key") if self.prices is None else ("time", "key")
+        places = {name: path for name in names if (path := getattr(self, name))}
+        pairs = [pair for pair in combinations(places.items(), 2) if {pair[0][0], pair[1][0]} != {"symbol", "key"}]
+        for (first, one), (name, path) in pairs:
+            if _begins(one, path) or _begins(path, one):
+                conflict(name, _shown(path), f"another path than that of fields.{first}, {_shown(one)}")
+        for name, path in places.items():
+            if self.prices and _begins(self.prices, path):
+                conflict("prices", _shown(self.prices), f"another path than that of fields.{name}, {_shown(path)}")
 
     def _one_symbol_a_message(self) -> None:
         for name in ("symbol", "price"):
             path = getattr(self, name)
-            if not path or path == ("$partition",):
+            if not path or path in (("$partition",), ("$timestamp",)):
                 conflict(name, _shown(path), "a path, as fields.prices is null: one symbol a message")
 
     def _members(self) -> None:
@@ -141,10 +164,26 @@ class Fields(Section):
             conflict("prices", _shown(self.prices), "a path in the value, '.', or null")
         if self.symbol is not None and self.price is None:
             conflict("price", "null", "the member with the price, as fields.symbol is set")
+        if self.prices == () and self.symbol is not None:
+            self._message_is_a_list(self.symbol)
+        if self.symbol and self.price and (_begins(self.symbol, self.price) or _begins(self.price, self.symbol)):
+            conflict("price", _shown(self.price), f"another member than that of fields.symbol, {_shown(self.symbol)}")
         for name in ("symbol", "price"):
             path = getattr(self, name)
             if path is not None and (not path or path[0].startswith("$")):
                 conflict(name, _shown(path), "a member of the objects at fields.prices")
+
+    def _message_is_a_list(self, symbol: Path) -> None:
+        """Of objects with symbol and price: what stands beside them has a position in it, and no name."""
+        for name in ("time", "key"):
+            path = getattr(self, name)
+            if path and not path[0].startswith("$") and not path[0].isdecimal():
+                conflict(
+                    "prices",
+                    "'.'",
+                    f"null (one symbol a message), or the path of a list of objects: fields.symbol {_shown(symbol)}"
+                    f" makes the message itself a list, in which there is no fields.{name} {_shown(path)}",
+                )
 
 
 class Input(Section):
@@ -164,7 +203,7 @@ class Input(Section):
     numbers: Literal["number", "text"] = Field(
         default="number", description="text: numbers may also stand as text, '190.10'."
     )
-    assemble: Literal["vector", "last"] = Field(
+    assemble: Annotated[Literal["vector", "last"], Reload.ANEW] = Field(
         default="vector",
         description="vector: each message is one vector; last: messages of one step are merged, later prices win.",
     )
@@ -192,14 +231,14 @@ class Input(Section):
     def _lines_are_flat(self) -> Self:
         if self.codec != "csv":
             return self
-        if not self.options.get("columns"):
+        columns = self.options.get("columns")
+        if not columns and self.options.keys() <= {"columns", "delimiter"}:  # of another one the codec has to say more
             conflict("options.columns", "nothing", "the names of the columns, in order, with codec csv")
         if self.fields.prices:
             found = _shown(self.fields.prices)
             conflict(
                 "fields.prices", found, "'.' (a column for each symbol) or null with codec csv, whose lines are flat"
             )
-        columns = self.options["columns"]
         self._stand_in_columns(columns if isinstance(columns, list) else [])
         return self
 

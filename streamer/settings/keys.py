@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from streamer.settings.root import Settings
-from streamer.settings.types import Section, Unit
+from streamer.settings.types import Reload, Section, Unit
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: keys, and positions in lists."""
@@ -56,6 +56,12 @@ def find(where: KeyPath) -> FieldInfo | None:
     return info
 
 
+def section_at(where: KeyPath) -> type[Section] | None:
+    """The section that the key at `where` opens, None for another one; of no keys, all settings."""
+    info = find(where)
+    return _section_of(info) if info else None if where else Settings
+
+
 def types_at(where: KeyPath) -> set[Any]:
     """The types that the key at `where` takes, `NoneType` where it may be null; none for an unknown key."""
     return {_bare(member) for member in _members(where)}
@@ -66,6 +72,32 @@ def unit_at(where: KeyPath) -> Unit | None:
     info = find(where)
     annotations = [*(info.metadata if info else ()), *(item for member in _members(where) for item in get_args(member))]
     return next((item for item in annotations if isinstance(item, Unit)), None)
+
+
+def reload_at(where: KeyPath) -> Reload:
+    """What a change of the key at `where` asks of a daemon that runs: its own mark, or that of the nearest section."""
+    names = without_positions(where)
+    infos = (find(names[:length]) for length in range(len(names), 0, -1))
+    marks = (mark for info in infos if info for mark in info.metadata if isinstance(mark, Reload))
+    mark = next(marks, None)
+    if mark is None:
+        raise LookupError(f"{dotted(where)} does not say what a reload makes of it: it, or its section, needs a Reload")
+    return mark
+
+
+def reloadable(where: KeyPath) -> bool:
+    """Whether a reload takes the key at `where` over; False: a restart alone does."""
+    return reload_at(where) is not Reload.RESTART
+
+
+def changed(before: Section, after: Section) -> Iterator[tuple[str, ...]]:
+    """The keys whose values differ, of two sections of one type; a list of sections is one value."""
+    for name in type(before).model_fields:
+        old, new = getattr(before, name), getattr(after, name)
+        if isinstance(old, Section):
+            yield from ((name, *path) for path in changed(old, new))
+        elif old != new:
+            yield (name,)
 
 
 def _members(where: KeyPath) -> tuple[Any, ...]:

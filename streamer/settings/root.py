@@ -3,13 +3,14 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from streamer.codec import DecodeLimits
 from streamer.settings import yaml_text
 from streamer.settings.calendar import Calendar
 from streamer.settings.input import Input, Output, Registry
 from streamer.settings.kafka import Kafka
+from streamer.settings.origins import Origins
 from streamer.settings.types import (
     DAY,
     DEFAULT,
@@ -17,6 +18,7 @@ from streamer.settings.types import (
     Bytes,
     Changes,
     File,
+    Reload,
     Seconds,
     Section,
     SigningKey,
@@ -34,13 +36,17 @@ _MAX_LAYERS = 8
 class Feed(Section):
     """The market feed: its grid of times, its symbols, and how unruly it may be."""
 
-    step: Seconds = Field(
+    step: Annotated[Seconds, Reload.ANEW] = Field(
         default=60.0, ge=0.001, le=DAY, description="Time from tick to tick; a whole number of milliseconds."
     )
-    symbols: Symbols = Field(default=(), description="Symbols to read; empty: taken from the first ticks.")
-    targets: Symbols = Field(default=(), description="Symbols to forecast; empty: all.")
-    inputs: Symbols = Field(default=(), description="Symbols to read and not to forecast: volumes, spreads, rates.")
-    change: Changes = Field(
+    symbols: Annotated[Symbols, Reload.ANEW] = Field(
+        default=(), description="Symbols to read; empty: taken from the first ticks."
+    )
+    targets: Annotated[Symbols, Reload.ANEW] = Field(default=(), description="Symbols to forecast; empty: all.")
+    inputs: Annotated[Symbols, Reload.ANEW] = Field(
+        default=(), description="Symbols to read and not to forecast: volumes, spreads, rates."
+    )
+    change: Annotated[Changes, Reload.ANEW] = Field(
         default="auto",
         description="What is forecast: log returns (of prices above zero), plain differences, or what fits the symbol;"
         " or a map of symbols to one of these, default: for all others.",
@@ -49,7 +55,7 @@ class Feed(Section):
         default_factory=Calendar,
         description="When the market is open: the name of a calendar, or weekly hours; without, it never closes.",
     )
-    window: int = Field(
+    window: Annotated[int, Reload.ANEW] = Field(
         default=100, ge=2, le=10_000, description="Ticks in the ring, and before a model's first forecast."
     )
     max_gap: int = Field(
@@ -191,8 +197,10 @@ class Retrain(Section):
     )
     cooldown: int = Field(default=500, ge=0, description="Ticks after a training came due, or a swap, without that.")
     history: int = Field(default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most.")
-    time_limit: Seconds = Field(default=900.0, ge=1, le=7 * DAY, description="After this a training is ended.")
-    memory_limit: Bytes = Field(
+    time_limit: Annotated[Seconds, Reload.AT_ONCE] = Field(
+        default=900.0, ge=1, le=7 * DAY, description="After this a training is ended."
+    )
+    memory_limit: Annotated[Bytes, Reload.AT_ONCE] = Field(
         default=4 * 1024**3, ge=256 * 1024**2, description="Data memory of the training process at most."
     )
 
@@ -230,7 +238,7 @@ class Models(Section):
     """The model store."""
 
     url: Text = Field(default="models", description="Folder or fsspec URL.")
-    keep: int = Field(
+    keep: Annotated[int, Reload.AT_ONCE] = Field(
         default=5,
         ge=1,
         le=10_000,
@@ -301,11 +309,11 @@ class Http(Section):
 
     host: Text = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(default=9108, ge=0, le=65535, description="Port; 0: any free one.")
-    token: Token | None = Field(
+    token: Annotated[Token | None, Reload.AT_ONCE] = Field(
         default=None,
         description="Bearer token of the POST requests, which are off without. Never in the file.",
     )
-    token_file: File | None = Field(
+    token_file: Annotated[File | None, Reload.AT_ONCE] = Field(
         default=None,
         strict=False,
         description="File that holds the token; relative to the working directory.",
@@ -328,24 +336,28 @@ class Daemon(Section):
 class Settings(Section):
     """All settings. Only `kafka.bootstrap_servers` has no default."""
 
-    kafka: Kafka = Field(description="Kafka.")
-    input: Input = Field(default_factory=Input, description="The messages of the feed, and how they become ticks.")
-    output: Output = Field(default_factory=Output, description="The forecasts.")
-    registry: Registry = Field(default_factory=Registry, description="The schema registry.")
-    feed: Feed = Field(default_factory=Feed, description="The market feed.")
-    network: Network = Field(default_factory=Network, description="The LSTM.")
-    fit: Fit = Field(default_factory=Fit, description="One training.")
-    retrain: Retrain = Field(default_factory=Retrain, description="When to train.")
-    gate: Gate = Field(default_factory=Gate, description="Whether a new model serves.")
-    models: Models = Field(default_factory=Models, description="The model store.")
-    scoring: Scoring = Field(default_factory=Scoring, description="The error that is shown.")
-    interval: Interval = Field(default_factory=Interval, description="The forecast interval.")
-    state: State = Field(default_factory=State, description="Snapshots.")
-    streams: Streams = Field(default_factory=Streams, description="Streams that have ended.")
-    limits: Limits = Field(default_factory=Limits, description="Bounds on the input.")
-    http: Http = Field(default_factory=Http, description="Metrics, health, live page.")
-    log: Log = Field(default_factory=Log, description="The log.")
-    daemon: Daemon = Field(default_factory=Daemon, description="The process.")
+    kafka: Annotated[Kafka, Reload.RESTART] = Field(description="Kafka.")
+    input: Annotated[Input, Reload.STREAMS] = Field(
+        default_factory=Input, description="The messages of the feed, and how they become ticks."
+    )
+    output: Annotated[Output, Reload.STREAMS] = Field(default_factory=Output, description="The forecasts.")
+    registry: Annotated[Registry, Reload.STREAMS] = Field(default_factory=Registry, description="The schema registry.")
+    feed: Annotated[Feed, Reload.STREAMS] = Field(default_factory=Feed, description="The market feed.")
+    network: Annotated[Network, Reload.AT_ONCE] = Field(default_factory=Network, description="The LSTM.")
+    fit: Annotated[Fit, Reload.AT_ONCE] = Field(default_factory=Fit, description="One training.")
+    retrain: Annotated[Retrain, Reload.STREAMS] = Field(default_factory=Retrain, description="When to train.")
+    gate: Annotated[Gate, Reload.AT_ONCE] = Field(default_factory=Gate, description="Whether a new model serves.")
+    models: Annotated[Models, Reload.RESTART] = Field(default_factory=Models, description="The model store.")
+    scoring: Annotated[Scoring, Reload.ANEW] = Field(default_factory=Scoring, description="The error that is shown.")
+    interval: Annotated[Interval, Reload.ANEW] = Field(default_factory=Interval, description="The forecast interval.")
+    state: Annotated[State, Reload.STREAMS] = Field(default_factory=State, description="Snapshots.")
+    streams: Annotated[Streams, Reload.STREAMS] = Field(default_factory=Streams, description="Streams that have ended.")
+    limits: Annotated[Limits, Reload.STREAMS] = Field(default_factory=Limits, description="Bounds on the input.")
+    http: Annotated[Http, Reload.RESTART] = Field(default_factory=Http, description="Metrics, health, live page.")
+    log: Annotated[Log, Reload.AT_ONCE] = Field(default_factory=Log, description="The log.")
+    daemon: Annotated[Daemon, Reload.AT_ONCE] = Field(default_factory=Daemon, description="The process.")
+
+    _origins: Origins = PrivateAttr(default_factory=Origins)
 
     @model_validator(mode="before")
     @classmethod
@@ -376,6 +388,15 @@ class Settings(Section):
         if self.input.close == "complete" and not self.feed.symbols:
             conflict("input.close", "complete", "feed.symbols beside it: without, no step can be known to be complete")
         return self
+
+    def remember(self, origins: Origins) -> None:
+        """Keep what gave each key."""
+        self._origins = origins
+
+    @property
+    def origins(self) -> Origins:
+        """What gave each key, as far as it is known."""
+        return self._origins
 
     def effective(self) -> str:
         """All values as YAML, secrets masked; it loads again to the same settings but for the secrets."""

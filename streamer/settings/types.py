@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -56,10 +57,32 @@ def conflict(key: str, found: str, what: str) -> NoReturn:
     raise PydanticCustomError("conflict", "{what}", {"key": key, "found": found, "what": what})
 
 
+class Reload(StrEnum):
+    """What a changed key asks of a daemon that runs.
+
+    Stands in the key's type, or in its section's for all keys of that which have none of their own.
+    """
+
+    RESTART = "restart"
+    """It is taken over by a restart alone: a reload that would change it is refused."""
+    AT_ONCE = "at once"
+    """It is taken over at reload; the streams go on untouched."""
+    STREAMS = "streams"
+    """It is taken over at reload, between two ticks: the streams are saved, and put back under it."""
+    ANEW = "anew"
+    """As `STREAMS`; but what a stream knows holds no longer: as at a restart, it begins anew on its ring."""
+
+
 class Section(BaseModel):
     """Base of all sections: immutable, unknown keys refused, types not guessed (`true` is no number)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    EXAMPLE: ClassVar[str] = ""
+    """How a value of it may look, for who has given none."""
+
+    SYNONYMS: ClassVar[Mapping[str, str]] = {}
+    """Keys of it by other names that people are likely to try, which are not like them as text."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint
+from streamer.core.adjustment import Adjustment
 from streamer.core.assembly import Assembly
 from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Position
@@ -315,6 +316,54 @@ def test_a_tick_that_closes_the_step_before_leaves_its_own_open_to_the_next() ->
     ticks = [at(0, A=1.0), at(1, A=2.0, B=3.0), at(1.5, B=4.0), at(2, A=5.0)]
     assert fed(found, ticks) == ["merged", "forecast", "forecast", "merged"]
     assert held(found) == [[1.0, -1.0], [2.0, 4.0]]
+
+
+# --- adjustments ------------------------------------------------------------------------------------------------------
+
+
+def test_a_symbol_that_stands_in_the_open_step_alone_can_be_split_and_renamed() -> None:
+    found = assembly()
+    fed(found, [at(0, A=1.0), at(1, B=8.0)])
+    for adjustment in (Adjustment(0, "B", 0.25), Adjustment(1, "B", renamed="C"), Adjustment(2, "C", 3.0, "D")):
+        assert found.adjust(adjustment).outcome == Dropped("adjusted")
+    assert fed(found, [at(1.5, A=2.0), at(2, D=7.0)]) == ["merged", "forecast"]
+    assert found.engine.symbols == ("A", "D")
+    assert held(found) == [[1.0, -1.0], [2.0, 6.0]]
+
+
+def test_a_symbol_of_the_first_step_can_be_adjusted_before_it_has_closed() -> None:
+    found = assembly()
+    fed(found, [at(0, A=8.0)])
+    assert found.adjust(Adjustment(1, "A", 0.25)).outcome == Dropped("adjusted")
+    forecast = forecast_of(found.process(at(1, A=2.5)))
+    assert (forecast.symbols, forecast.last.tolist()) == (("A",), [2.0])
+
+
+@pytest.mark.parametrize(
+    ("adjustment", "detail"),
+    [
+        (Adjustment(1, "X", 2.0), "symbol: found 'X', the stream has A"),
+        (Adjustment(1, "B", renamed="A"), "rename: the stream has a symbol 'A' already"),
+        (Adjustment(1, "B", renamed="B"), "rename: the stream has a symbol 'B' already"),
+        (Adjustment(1, "A", renamed="B"), "rename: the stream has a symbol 'B' already"),
+        (Adjustment(1, "B", 1e-6), "ratio: 1e-06 of its last price 9.99989e-321 is no price"),
+        (Adjustment(1, "A", 1e6), "ratio: 1e+06 of its last price 1e+99 is no price"),
+    ],
+)
+def test_an_adjustment_of_the_open_step_that_cannot_be_changes_nothing(adjustment: Adjustment, detail: str) -> None:
+    found = assembly()
+    fed(found, [at(0, A=1.0), at(1, B=1e-320), at(1, A=1e99)])
+    before = checkpoint.save(found.engine, {}, found)
+    assert found.adjust(adjustment).outcome == Rejected("invalid_control", detail)
+    assert checkpoint.save(found.engine, {}, found) == before
+
+
+def test_a_price_below_zero_can_be_adjusted_before_the_engine_knows_of_it() -> None:
+    found = assembly(replace(LAST, change=Change.AUTO))
+    fed(found, [at(0, A=1.0), at(1, A=-4.0)])
+    assert found.adjust(Adjustment(1, "A", 0.5)).outcome == Dropped("adjusted")
+    fed(found, [at(2, A=3.0)])
+    assert held(found) == [[0.5], [-2.0]]
 
 
 # --- time that goes back ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core import checkpoint, snapshot
+from streamer.core.adjustment import Adjustment
 from streamer.core.assembly import Assembly
 from streamer.core.engine import ForecastEngine
 from streamer.core.settings import EngineSettings
@@ -37,6 +38,33 @@ def test_restored_equals_never_stopped(ticks: list[Tick], cut: int, settings: En
         assert lasting(restored.process(tick)) == lasting(found.process(tick))
     again = [checkpoint.save(each.engine, {}, each) for each in (restored, found)]
     assert again[0] == again[1]
+
+
+@MODERATE
+@given(
+    ticks=print_sequences(max_size=30),
+    cut=st.integers(0, 60),
+    asked=st.lists(st.tuples(st.sampled_from("ABCD"), st.sampled_from([0.25, 1.0]), st.sampled_from([None, "D", "E"]))),
+)
+def test_restored_equals_never_stopped_among_adjustments(
+    ticks: list[Tick], cut: int, asked: list[tuple[str, float, str | None]]
+) -> None:
+    """One after each tick, for as long as there are any, also of symbols that only the open step has."""
+    items: list[Tick | Adjustment] = []
+    for number, tick in enumerate(ticks):
+        items += [tick, *(Adjustment(number, *each) for each in asked[number : number + 1])]
+    found = assembly()
+    outcomes(found, items[:cut])
+    restored, notices = restart(found, LAST)
+
+    assert notices == ()
+    assert outcomes(restored, items[cut:]) == outcomes(found, items[cut:])
+    again = [checkpoint.save(each.engine, {}, each) for each in (restored, found)]
+    assert again[0] == again[1]
+
+
+def outcomes(found: Assembly, items: list[Tick | Adjustment]) -> list[object]:
+    return [lasting(found.process(item) if isinstance(item, Tick) else found.adjust(item)) for item in items]
 
 
 def test_a_snapshot_does_not_tie_two_assemblies_together() -> None:

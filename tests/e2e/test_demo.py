@@ -33,7 +33,7 @@ def test_the_demo_promotes_a_model_that_beats_the_last_price_tenfold(tmp_path: P
             out, err = demo.communicate()
     assert demo.returncode == 0, err
     assert f"port {port} is taken, using " in err
-    assert "metrics: http://127.0.0.1:" in err
+    assert "live page: http://127.0.0.1:" in err
     summary = json.loads(out)
     assert summary.keys() == {"ticks", "forecasts", "retrains", "symbols"}
     assert (summary["ticks"], summary["forecasts"]) == (1500, 1500)
@@ -60,6 +60,19 @@ def test_ctrl_c_ends_the_demo_in_good_order(tmp_path: Path) -> None:
     assert summary["retrains"] == {}
     assert summary["symbols"]["a"] == {"n": 0, "rmse": None, "persistence_rmse": None, "skill": None}
     assert list(tmp_path.glob("streamer-*")) == []
+
+
+def test_without_a_number_of_ticks_the_demo_goes_on_live_until_ctrl_c(tmp_path: Path) -> None:
+    with start(tmp_path, "--rate", "0", "--json", "--port", str(free_port())) as demo:
+        assert demo.stderr is not None
+        assert any("live, with a tick a second" in line for line in iter(demo.stderr.readline, ""))
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate()
+    assert demo.returncode == 0, err
+    summary = json.loads(out)
+    assert summary["ticks"] == pytest.approx(summary["forecasts"], abs=100)
+    assert summary["ticks"] >= 3000
+    assert summary["symbols"]["a"]["skill"] > 0.9
 
 
 def test_a_demo_too_short_to_train_ends_with_the_table(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.codec import parse_time
 from tests.e2e.conftest import Topics
-from tests.support import CHECKOUT, read_all
+from tests.support import CHECKOUT, eventually, read_all
 
 HEADER = "timestamp,A,B\n"
 
@@ -89,6 +89,18 @@ async def test_feed_makes_the_topic_and_sends_each_row_once(tmp_path: Path, boot
         }
         for row in range(120)
     ]
+
+
+async def test_feed_live_begins_with_the_step_of_now(tmp_path: Path, bootstrap: str, prices: str) -> None:
+    config, data = configuration(tmp_path, bootstrap, prices=prices), minutes(tmp_path, 60)
+    feed = await start("feed", "-c", config, data, "--live")
+    records = await eventually(lambda: read_all(bootstrap, prices), timeout=30, interval=0.2)
+    time = parse_time(json.loads(records[0].value)["ts"])
+    assert time % 60_000 == 0
+    assert time <= records[0].timestamp < time + 120_000
+    feed.send_signal(signal.SIGINT)
+    await feed.communicate()
+    assert feed.returncode == 0
 
 
 async def test_feed_shifts_times_onto_now_and_keeps_their_spacing(tmp_path: Path, bootstrap: str, prices: str) -> None:

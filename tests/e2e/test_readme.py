@@ -18,7 +18,7 @@ from tests.support import CHECKOUT, eventually, free_port
 README = (CHECKOUT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COVERED_ELSEWHERE = {
-    "scripts/demo --ticks 1500": "tests/e2e/test_demo.py",
+    "streamer/scripts/demo": "tests/e2e/test_demo.py",
     "scripts/test": "this very run",
     "scripts/bench tick": "test_the_bench_runs",
 }
@@ -38,14 +38,30 @@ def commands(block: str) -> list[str]:
     return [line for line in block.splitlines() if line and not line.startswith("export ")]
 
 
+CLONE, DEMO = commands(BLOCKS[0])
+OWN_KAFKA = [command for block in BLOCKS[1:5] for command in commands(block)]
+[BACKTEST] = commands(BLOCKS[5])
+
+
 def test_the_first_command_stands_by_line_20() -> None:
     assert "```sh" in "\n".join(README.splitlines()[:20])
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    run_here = [*commands(BLOCKS[1]), *commands(BLOCKS[2]), *commands(BLOCKS[3])]
+    run_here = [CLONE, *OWN_KAFKA, BACKTEST]
     rest = [command for block in BLOCKS for command in commands(block) if command not in run_here]
     assert sorted(rest) == sorted(COVERED_ELSEWHERE)
+
+
+def test_clone_and_demo_are_two_commands_from_an_empty_folder(tmp_path: Path) -> None:
+    """The demo itself is run elsewhere: here it would make an environment of 600 MB."""
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("this checkout is none of git's")
+    cloned = subprocess.run(
+        CLONE.replace("URL", str(CHECKOUT)), shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert cloned.returncode == 0, cloned.stderr
+    assert os.access(tmp_path / DEMO, os.X_OK)
 
 
 def test_the_bench_runs() -> None:
@@ -59,12 +75,11 @@ def test_the_bench_runs() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # trainings, on a machine that may be busy
 def test_the_backtest_and_its_snippet_run(shell: dict[str, str], tmp_path: Path) -> None:
-    [command] = commands(BLOCKS[3])
     done = subprocess.run(
-        command, shell=True, cwd=tmp_path, env=shell, capture_output=True, text=True, check=False, timeout=110
+        BACKTEST, shell=True, cwd=tmp_path, env=shell, capture_output=True, text=True, check=False, timeout=110
     )
     assert done.returncode == 0, done.stderr
-    named = re.findall(r"^\| `(.+?)` \|", README.split(command)[1].split("\n## ")[0], re.MULTILINE)
+    named = re.findall(r"^\| `(.+?)` \|", README.split(BACKTEST)[1].split("\n## ")[0], re.MULTILINE)
     files = [name for names in named for name in names.split("`, `")]
     assert sorted(files) == sorted(path.name for path in (tmp_path / "result").iterdir())
     [snippet] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -104,8 +119,7 @@ async def test_on_your_own_kafka_as_the_readme_says(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    check, feed, serve = commands(BLOCKS[1])
-    tail, metrics, ready = commands(BLOCKS[2])
+    check, feed, serve, tail, metrics, ready = OWN_KAFKA
     assert "change: auto" in run(check)
     run(feed)
     daemon = await asyncio.create_subprocess_exec(*serve.split(), cwd=tmp_path, env=environment)

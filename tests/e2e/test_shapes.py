@@ -48,12 +48,12 @@ SCHEMA = {
 }
 
 
-def vectors() -> list[Prices]:
+def vectors(rows: int = ROWS) -> list[Prices]:
     """Random walks, with blanks."""
     draw = random.Random(3)
     level = [4.0, 5.0, 6.0]
     found: list[Prices] = []
-    for _ in range(ROWS):
+    for _ in range(rows):
         level = [each + draw.gauss(0, 1e-3) for each in level]
         found.append({s: None if draw.random() < 0.05 else math.exp(x) for s, x in zip(SYMBOLS, level, strict=True)})
     return found

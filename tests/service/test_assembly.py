@@ -25,6 +25,7 @@ from streamer.service.partition import Batch, Partition, PartitionSettings
 from streamer.service.records import OutputRecord
 from streamer.service.telemetry import Telemetry
 from streamer.settings import Settings
+from tests.service.test_control import asks
 from tests.service.test_expiry import Log, fed, outputs, partition, restored, settings
 from tests.service.test_read_back import read_back
 from tests.support import shared_data
@@ -192,6 +193,42 @@ def test_it_is_where_ticks_were_refused_for_their_symbol() -> None:
     found = replace(found, engine=replace(found.engine, max_symbols=2))
     steps = [(at, {"C": 1.0} if at % 5 == 4 else {"A": 1.0 + at, "B": 2.0 + at}) for at in range(40)]
     the_history_is_read_back(found, [partial(n, at, prices) for n, (at, prices) in enumerate(steps)], 35)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_a_step_of_which_the_log_that_is_read_has_but_the_end_is_none(start: int) -> None:
+    """Of one symbol, its price would be missing as if nothing had been traded."""
+    found, symbols = assembling(window=2), ("A", "B")
+    records = [partial(2 * n + part, n, {symbols[part]: 1.0 + n}) for n in range(12) for part in (0, 1)]
+    log = Begun(records, start=start)
+    owner = partition(found)
+    log.commit(owner, everything_saved(owner, records))
+    owner = restored(log, found)
+    read_back(owner, log)  # type: ignore[arg-type]
+
+    history = owner.streams["a"].engine.history
+    assert history.times.tolist()[0] == START + {0: 0, 1: 1, 2: 2, 3: 2}[start] * MINUTE
+    assert len(history) == 11 - {0: 0, 1: 1, 2: 2, 3: 2}[start], "but for the step that is open"
+    assert np.isfinite(history.prices).all()
+    assert not history.breaks[1:].any()
+
+
+@dataclass
+class Begun(Log):
+    """A log that is read from an offset on."""
+
+    start: int = 0
+
+    async def warm_offset(self, tp: Any, before: int) -> int:
+        return self.start
+
+
+def test_it_is_where_a_symbol_was_renamed_that_only_the_open_step_had() -> None:
+    records = [record(n, n, A=1.0 + n) for n in range(9)]
+    records += [record(9, 9, B=8.0), asks(10, "a", symbol="B", ratio=0.25, rename="C")]
+    records += [record(n, n, A=1.0, C=2.0) for n in range(11, 20)]
+    for cut in (10, 11, 19):
+        the_history_is_read_back(assembling(window=2), records, cut)
 
 
 def the_history_is_read_back(found: PartitionSettings, records: list[ConsumerRecord], cut: int) -> None:

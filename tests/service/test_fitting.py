@@ -31,13 +31,13 @@ async def test_a_training_that_floods_its_output_is_read_to_its_end_and_only_the
     """32 MB on each stream: a child that nobody reads would block, and one that is kept whole would fill memory."""
     script = "import sys; [f.write(('x' * 99 + chr(10)) * 320_000) for f in (sys.stdout, sys.stderr)]; print('{}')"
     trainer = Trainer(TrainerSettings("", 60.0, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
-    assert await trainer._child([sys.executable, "-c", script]) == {}
+    assert await trainer._child([sys.executable, "-c", script], 60.0) == {}
 
 
 async def test_a_training_that_says_nothing_and_does_not_end_is_killed() -> None:
     trainer = Trainer(TrainerSettings("", 0.2, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
     with pytest.raises(TrainingError, match=r"retrain\.time_limit, 0\.2 s"):
-        await trainer._child([sys.executable, "-c", "import time; time.sleep(3600)"])
+        await trainer._child([sys.executable, "-c", "import time; time.sleep(3600)"], 0.2)
 
 
 def test_the_child_is_given_all_settings_of_the_feed_but_the_calendar() -> None:

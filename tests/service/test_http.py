@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
+from yarl import URL
 
 from streamer.errors import ConfigError, ExitCode, StreamerError
 from streamer.service import http
@@ -104,12 +106,33 @@ async def test_a_free_port_is_found_and_told(url: str, client: aiohttp.ClientSes
         assert response.status == 200
 
 
-async def test_a_view_is_json_for_everybody_and_the_index_names_it(url: str, client: aiohttp.ClientSession) -> None:
+async def test_a_view_is_json_for_everybody_and_the_page_links_to_it(url: str, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{url}/api/v1/streams") as response:
         assert (response.status, await response.json()) == (200, {"prices-0": {"model": "m1"}})
         assert response.headers["Cache-Control"] == "no-store"
     async with client.get(url) as response:
-        assert 'href="/api/v1/streams"' in await response.text()
+        assert 'href="api/v1/streams"' in await response.text()
+
+
+async def test_a_view_takes_the_parameters_that_it_names_and_says_what_there_is_not(
+    metrics: Metrics, health: Health, client: aiohttp.ClientSession
+) -> None:
+    def one(stream: str | None) -> Mapping[str, Any]:
+        return {"found": {None: "any", "a/b": "one"}[stream]}
+
+    server = HttpServer("127.0.0.1", 0, metrics, health, views={"one": one})
+    address = f"http://127.0.0.1:{await server.start()}/api/v1/one"
+    answers = []
+    for asked in ({}, {"stream": "a/b"}, {"stream": "<b>"}, {"streams": "x"}):
+        async with client.get(address, params=asked) as response:
+            answers.append((response.status, await response.json()))
+    await server.stop(1)
+    assert answers == [
+        (200, {"found": "any"}),
+        (200, {"found": "one"}),
+        (404, {"error": "there is no stream '<b>'"}),
+        (400, {"error": "unknown parameter 'streams'; known: stream"}),
+    ]
 
 
 # Metrics
@@ -215,22 +238,47 @@ async def test_a_check_costs_liveness_only_if_a_restart_could_mend_it(
 # Page, errors, headers
 
 
-async def test_the_page_tells_the_readiness_and_what_there_is(
-    url: str, client: aiohttp.ClientSession, health: Health
+async def test_the_page_and_all_that_it_loads_are_ours_and_no_script_or_style_stands_in_it(
+    url: str, client: aiohttp.ClientSession
 ) -> None:
-    health.set("state", False, "restoring <prices>")
     async with client.get(url) as response:
         page = await response.text()
         assert response.content_type == "text/html"
-    assert "Not ready" in page
-    assert "state: restoring &lt;prices&gt; (failing)" in page
-    for path in ("/metrics", "/livez", "/readyz", "/-/retrain"):
-        assert path in page
     assert "://" not in page, "the page names no outside address"
+    assert not re.search(r"<style|<script(?! type=\"module\" src=)|\sstyle=|\son\w+=", page)
+    loaded = re.findall(r'(?:src|href)="(page/[^"]+)"', page)
+    types = []
+    for path in loaded:
+        async with client.get(f"{url}/{path}") as response:
+            assert response.status == 200, path
+            types.append(response.content_type)
+    assert types == ["image/svg+xml", "text/css", "text/javascript"]
+    for path in ("metrics", "livez", "readyz"):
+        assert f'href="{path}"' in page
+
+
+async def test_every_module_of_the_page_is_served_and_none_writes_html(url: str, client: aiohttp.ClientSession) -> None:
+    """Names come from outside: what is set as text alone cannot become an element or a script."""
+    left, seen = ["page.js"], set()
+    while left:
+        name = left.pop()
+        async with client.get(f"{url}/page/{name}") as response:
+            assert response.status == 200, name
+            text = await response.text()
+        seen.add(name)
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), name
+        left += [each for each in re.findall(r'from "\./([\w.]+)"', text) if each not in seen]
+    assert seen == {"page.js", "list.js", "detail.js", "chart.js", "link.js", "text.js"}
+
+
+async def test_nothing_beside_the_page_is_served(url: str, client: aiohttp.ClientSession) -> None:
+    for path in ("page/", "page/nothing.js", "page/..%2fhttp.py", "page/index.html"):
+        async with client.get(URL(f"{url}/{path}", encoded=True)) as response:
+            assert response.status == 404, path
 
 
 async def test_every_answer_has_the_security_headers_and_no_version(url: str, client: aiohttp.ClientSession) -> None:
-    for path in ("/", "/metrics", "/livez", "/nowhere", "/-/retrain"):
+    for path in ("/", "/page/page.js", "/metrics", "/livez", "/nowhere", "/-/retrain"):
         async with client.get(url + path) as response:
             headers = response.headers
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -242,7 +290,7 @@ async def test_every_answer_has_the_security_headers_and_no_version(url: str, cl
 async def test_errors_are_one_line_of_json(url: str, client: aiohttp.ClientSession) -> None:
     async with client.get(f"{url}/nowhere") as response:
         assert response.status == 404
-        assert await response.json() == {"error": "not found; / lists what there is"}
+        assert await response.json() == {"error": "not found; / shows what there is"}
     async with client.post(f"{url}/metrics") as response:
         assert response.status == 405
         assert response.headers["Allow"] == "GET,HEAD"

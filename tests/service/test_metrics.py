@@ -321,3 +321,18 @@ async def test_what_keeps_the_event_loop_shows_as_its_lag(metrics: Metrics, regi
     after = await eventually(lambda: measured("sum") > before and measured("sum"))
     assert after - before >= 0.18
     task.cancel()
+
+
+def test_what_seldom_happens_is_shown_as_0_until_it_does_and_goes_with_its_stream(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    metrics.count_from_zero("prices-0")
+    failed = {"stream": "prices-0", "outcome": "failed"}
+    assert registry.get_sample_value("streamer_retrains_total", failed) == 0
+    metrics.retrains.labels("prices-0", RetrainOutcome.FAILED).inc()
+    metrics.count_from_zero("prices-0")
+    assert registry.get_sample_value("streamer_retrains_total", failed) == 1
+    metrics.forget("prices-0")
+    assert not any("prices-0" in line for line in series(registry))
+    metrics.count_from_zero("prices-0")
+    assert registry.get_sample_value("streamer_retrains_total", failed) == 0

@@ -65,16 +65,23 @@ OVERNIGHT = Calendar(timezone="America/New_York", hours=("Sun-Thu 18:00-17:15",)
 
 
 def week(symbols: Sequence[str], is_open: Callable[[int], bool]) -> list[Tick]:
-    """Ticks of a real week, in which stocks are blank for half of each day; those in open hours with a price."""
+    """Those of the whole week in open hours with a price."""
+    found = [(each.time, {s: each.prices[s] for s in symbols if s in each.prices}) for each in whole_week()]
+    return [Tick(time, prices) for time, prices in found if prices and is_open(time)]
+
+
+def whole_week() -> list[Tick]:
+    """All ticks of a real week, in which stocks are blank for half of each day, as they came."""
     with shared_data("dev/us_equity_futures_1m_2013-10.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    ticks = []
-    for row in rows:
-        time = int(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000)
-        prices = {symbol: float(row[symbol]) for symbol in symbols if row[symbol]}
-        if prices and is_open(time):
-            ticks.append(Tick(time, prices))
-    return ticks
+    symbols = [*STOCKS, *FUTURES]
+    return [
+        Tick(
+            int(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000),
+            {symbol: float(row[symbol]) for symbol in symbols if row[symbol]},
+        )
+        for row in rows
+    ]
 
 
 def later(ticks: Iterable[Tick], weeks: int = 1) -> list[Tick]:
@@ -121,12 +128,17 @@ class Watched:
         self.steps.append(step)
         self.telemetry.committed(self.partition, Batch(1, steps=[(self.stream, step)]), [], 0.0, None)
 
-    def alerts(self, since: int, seconds: int = 600) -> list[int]:
-        """When `lag > seconds and min_over_time(open[seconds]) == 1` was true."""
-        open_for, found = 0, []
+    def alerts(self, since: int) -> list[int]:
+        """When the rule of README.md was true: `lag > 600 and min_over_time(open[10m]) == 1`.
+
+        A range takes the samples that there are, however few, and none of just ten minutes ago.
+        """
+        found, window = [], deque[Scrape]()
         for scrape in self.scrapes:
-            open_for = open_for + 60 if scrape.is_open else 0
-            if scrape.time >= since and scrape.lag > seconds and open_for >= seconds:
+            window.append(scrape)
+            while window[0].time <= scrape.time - 10 * MINUTE:
+                window.popleft()
+            if scrape.time >= since and scrape.lag > 600 and all(each.is_open for each in window):
                 found.append(scrape.time)
         return found
 
@@ -174,6 +186,30 @@ def test_without_a_calendar_there_is_none_from_the_second_week_on(
     second = [scrape for scrape in watched.scrapes if scrape.time >= again]
     assert all(scrape.is_open for scrape in second if is_open(scrape.time))
     assert not any(scrape.is_open for scrape in second if not is_open(scrape.time))
+
+
+@pytest.mark.parametrize(("is_open", "calendar"), [pytest.param(*each.values[1:], id=each.id) for each in KINDS])
+def test_nor_has_the_week_as_it_came_with_ticks_in_closed_hours(
+    is_open: Callable[[int], bool], calendar: Calendar
+) -> None:
+    """A session begins with the first tick of open hours, and after a closed minute without one."""
+    ticks = whole_week()
+    watched = Watched(replace(SETTINGS, sessions=sessions(calendar))).live(ticks, ticks[0].time + WEEK)
+
+    assert watched.alerts(0) == []
+    begins = [False]
+    for last, tick in pairwise(ticks):
+        is_first = is_open(tick.time) and not is_open(last.time)
+        begins.append(is_first or not all(map(is_open, range(last.time + MINUTE, tick.time, MINUTE))))
+    assert [step.is_break for step in watched.steps] == begins
+    assert all(step.scored == 0 for step, is_first in zip(watched.steps, begins, strict=True) if is_first)
+    assert sum(step.scored > 0 for step in watched.steps) > 7_000
+
+
+def test_nor_has_its_second_week_without_a_calendar() -> None:
+    ticks = whole_week()
+    again = ticks[0].time + WEEK + MINUTE
+    assert Watched(SETTINGS).live([*ticks, *later(ticks)], again + WEEK).alerts(again) == []
 
 
 @pytest.mark.parametrize("calendar", [REGULAR, None], ids=["with a calendar", "without"])

@@ -113,3 +113,12 @@ def test_a_bar_that_is_stamped_at_its_open_is_no_older_than_its_close(opening: f
     assert lag() == 940.0 - opening
     telemetry.restored(partition(stream), 0.1)
     assert lag() == 940.0 - opening
+
+
+def test_the_coverage_that_was_asked_for_and_dead_letters_without_a_stream_are_shown_from_the_start() -> None:
+    registry = CollectorRegistry()
+    stream, _ = fed([1.0], replace(SETTINGS, coverage=0.8))
+    Telemetry(Metrics(registry)).restored(partition(stream), 0.1)
+    assert registry.get_sample_value("streamer_interval_coverage_target_ratio") == 0.8
+    dead = {"stream": "prices-0", "status": "dead_letter"}
+    assert registry.get_sample_value("streamer_ticks_total", dead) == 0

@@ -10,7 +10,7 @@ from streamer.errors import ArtifactError
 from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
 from streamer.service.metrics import RetrainOutcome
-from streamer.service.trainer import Job, Trainer, TrainerSettings
+from streamer.service.trainer import Account, Job, Trainer, TrainerSettings
 from tests.support import eventually
 
 
@@ -22,6 +22,7 @@ class Queued:
         self.waited: dict[str, bool] = {}
         self.ended: list[str] = []
         self.outcomes: list[tuple[str, RetrainOutcome]] = []
+        self.accounts: list[Account] = []
 
     def job(self, stream: str, error: Exception | None = None) -> Job:
         def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
@@ -35,8 +36,9 @@ class Queued:
 
         return Job(stream, "schedule", collect, lambda _: False, install, lambda: self.ended.append(stream))
 
-    def _counted(self, stream: str, outcome: RetrainOutcome, seconds: float) -> None:
+    def _counted(self, stream: str, outcome: RetrainOutcome, seconds: float, account: Account) -> None:
         self.outcomes.append((stream, outcome))
+        self.accounts.append(account)
 
 
 @pytest.fixture
@@ -78,3 +80,4 @@ async def test_a_training_that_fails_is_counted_and_the_next_begins(queued: Queu
     await eventually(lambda: queued.ended == ["a", "b"])
 
     assert queued.outcomes == [("a", RetrainOutcome.FAILED)]
+    assert queued.accounts == [Account("schedule", "the champion is gone")]
