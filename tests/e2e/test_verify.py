@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from tests.e2e.conftest import Topics
-from tests.e2e.feeding import Feed, sawtooth
+from tests.e2e.feeding import Feed, Message, sawtooth, tick
 from tests.e2e.harness import Service
+from tests.e2e.test_adjust import adjust
 from tests.support import CHECKOUT, eventually
 
 
@@ -99,3 +101,51 @@ async def test_what_was_published_is_computed_again_and_what_was_not_made_by_us_
     _, found = await verify(service, "--from", "345", "--to", "350")
     assert found[stream]["judged"] == 0
     assert all(model in reason for reason in found[stream]["unjudged"])
+
+
+def in_parts(rows: int, key: bytes, partition: int) -> list[Message]:
+    """One symbol a message: those of a step after each other."""
+    vectors = [json.loads(message.value or b"")["prices"] for message in sawtooth(rows)]
+    return [
+        tick(row, {symbol: price}, key=key, partition=partition)
+        for row, vector in enumerate(vectors)
+        for symbol, price in vector.items()
+    ]
+
+
+async def test_streams_of_two_partitions_that_were_assembled_split_and_sent_again_are_computed_again(
+    bootstrap: str, topics: Topics, tmp_path: Path
+) -> None:
+    prices = await topics.create("prices", partitions=2)
+    service = Service(
+        bootstrap,
+        tmp_path,
+        prices,
+        kafka={"delivery": "at_least_once", "max_poll_records": 7, "instance_id": "one"},
+        input={"assemble": "last"},
+        retrain={"every": 0},
+        state={"every": 30},
+    )
+    first, second = in_parts(200, b"first", 0), in_parts(200, b"second", 1)
+    feed = Feed(bootstrap, prices)
+    async with service:
+        await feed.send(first[:200])
+        done = await asyncio.to_thread(adjust, service, "a", "--split", "2:1", "--stream", "first")
+        assert done.returncode == 0, done.stderr
+        async with feed.flowing([*first[200:], *second], rate=300):
+            for sent in (300, 450, 600):
+                await eventually(partial(feed.has_sent, sent))
+                await service.kill()
+                service.start()
+                await service.ready()
+            await eventually(lambda: feed.has_sent(800))
+        await service.caught_up(801)
+        assert await service.terminate() == 0
+
+    code, found = await verify(service)
+    assert code == 0, found
+    assert {stream: each["judged"] for stream, each in found.items()} == {"first": 401, "second": 400}
+    assert all(each["forecasts"] == each["equal"] > 190 for each in found.values())
+    assert not any(each["unjudged"] for each in found.values())
+    code, found = await verify(service, "--stream", "second", "--partition", "1", "--from", "100")
+    assert (code, list(found), found["second"]["judged"]) == (0, ["second"], 300)
