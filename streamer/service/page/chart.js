@@ -16,7 +16,7 @@ export function ticks(low, high, wanted) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((each) => each * power >= raw);
   const found = [];
-  for (let at = Math.ceil(low / step); at * step <= high; at += 1) found.push(at * step);
+  for (let at = Math.ceil(low / step); at * step <= high; at += 1) found.push(at * step + 0); // + 0: no -0
   return found;
 }
 
