@@ -19,11 +19,12 @@ from streamer.commands import (
     run,
     tail,
     train,
+    verify,
 )
 from streamer.commands.parser import Parser
 from streamer.errors import ExitCode, StreamerError
 
-_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust, completion)
+_COMMANDS = (run, check_config, demo, backtest, data, feed, tail, dlq, train, models, adjust, verify, completion)
 
 _EPILOG = """\
 examples:

@@ -113,10 +113,8 @@ def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterabl
     """
     meta, arrays = snapshot.unpack(data)
     try:
-        present = settings
-        for each in _adjustments(meta):  # the configuration may know a symbol by its old name or by the new one
-            present = present.renamed(each.symbol, each.name)
-        changed = [name for name, value in _shape(present).items() if _made_with(meta, name) != value]
+        present = _present(settings, meta)
+        changed = _changed(present, meta)
         if changed:
             restored = _rebuild(present, meta, arrays, schedule, load, changed)
         else:
@@ -125,6 +123,26 @@ def restore(settings: EngineSettings, data: bytes, load: Load, schedule: Iterabl
         return restored
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise SnapshotError(f"the snapshot does not hold what it should: {error!r}") from error
+
+
+def described(settings: EngineSettings, data: bytes) -> tuple[dict[str, Any], list[str]]:
+    """What the caller of `save` stored, and the settings that have changed since; SnapshotError."""
+    meta, _ = snapshot.unpack(data)
+    try:
+        return dict(meta["extra"]), _changed(_present(settings, meta), meta)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SnapshotError(f"the snapshot does not hold what it should: {error!r}") from error
+
+
+def _present(settings: EngineSettings, meta: Mapping[str, Any]) -> EngineSettings:
+    """The configuration may know a symbol by its old name or by the new one."""
+    for each in _adjustments(meta):
+        settings = settings.renamed(each.symbol, each.name)
+    return settings
+
+
+def _changed(present: EngineSettings, meta: dict[str, Any]) -> list[str]:
+    return [name for name, value in _shape(present).items() if _made_with(meta, name) != value]
 
 
 def _made_with(meta: dict[str, Any], name: str) -> Any:

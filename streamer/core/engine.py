@@ -79,6 +79,11 @@ class ForecastEngine:
         pairs = zip(self.symbols, self.settings.changes(self.symbols), self.market.levels.is_log.tolist(), strict=True)
         return tuple([symbol for symbol, change, is_log in pairs if change is Change.AUTO and not is_log])
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether swaps of an earlier run are still to come."""
+        return bool(self._schedule)
+
     def is_expected(self, time: int) -> bool:
         """Whether ticks are expected at `time`, ms: in open hours, or without a calendar where they came before."""
         return self.rhythm.is_awake(time) if self.grid.sessions is None else self.grid.sessions.is_open(time)
@@ -379,11 +384,14 @@ class ForecastEngine:
         return expected if self.serving is None and expected != PERSISTENCE_MODEL else None
 
     def _follow_schedule(self) -> None:
-        here = (self.position.last, self.position.restarts, self.adjusted)
-        while self._schedule and self._schedule[0].moment == here:
+        if self.position.last is None:
+            return
+        here = (self.position.restarts, self.position.last, self.adjusted)
+        while self._schedule and self._schedule[0].moment <= here:
             event = self._schedule[0]
-            ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
-            self.swap(ready)
+            if event.moment == here:  # else it is of an earlier life of the stream, before that expired
+                ready = self._scheduled(event) if event.model != PERSISTENCE_MODEL else None
+                self.swap(ready)
             self._schedule.pop(0)
 
     def _scheduled(self, event: Swap) -> CatchUp:

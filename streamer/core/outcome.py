@@ -112,4 +112,4 @@ class Swap:
     @property
     def moment(self) -> tuple[int, int, int]:
         """When it happened: times repeat where time restarts, and an adjustment may come between two ticks."""
-        return self.after, self.restarts, self.adjusted
+        return self.restarts, self.after, self.adjusted

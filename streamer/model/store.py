@@ -5,7 +5,7 @@ import logging
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from streamer.errors import ArtifactError, ConfigError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import MANIFEST, Artifact
+from streamer.model.kept import Checkpoint
 from streamer.model.manifest import Manifest
 from streamer.model.signature import SIGNATURE, sign, verify
 
@@ -27,14 +28,17 @@ _CACHED = 8  # models: a swap reloads the champion and perhaps the one before it
 _MAX_NAME = 200  # characters: below the 255 bytes of common file systems, with room for a suffix
 _SWAPS = "swaps"
 _INPUT = "input.npz"
+_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS_KEPT = 40  # of a stream: those of more than a month, at one a day and a swap a day less
 
 
 class ModelStore:
     """Models and recorded swaps of all streams, under `url`.
 
     `<url>/<stream>/<model id>/` holds an artifact, `<url>/<stream>/swaps/` a JSON file per swap,
-    `<url>/<stream>/input.npz` what the last training learned from. Calls block on I/O and may come from several
-    threads. Each raises ArtifactError, naming the url, if storage refuses.
+    `<url>/<stream>/input.npz` what the last training learned from, `<url>/<stream>/checkpoints/` snapshots of its
+    engine. Calls block on I/O and may come from several threads. Each raises ArtifactError, naming the url, if storage
+    refuses.
     """
 
     def __init__(self, url: str, keep: int, key: bytes | None = None) -> None:
@@ -85,25 +89,50 @@ class ModelStore:
 
     def save_input(self, stream: str, data: bytes) -> None:
         """Store what the last training of a stream learned from, in place of what the one before did."""
-        folder = self._stream(stream)
-        with self._storage("write"):
-            self._fs.makedirs(folder, exist_ok=True)
-            self._put(
-                f"{folder}/{_INPUT}", (b"" if self._key is None else sign(_named(stream, data), self._key)) + data
-            )
+        self._put_signed(self._stream(stream), _INPUT, _named(stream, data), data)
 
     def load_input(self, stream: str) -> bytes | None:
         """What `save_input` stored, None if nothing. ArtifactError where the key did not sign it."""
-        data = self._get(f"{self._stream(stream)}/{_INPUT}")
+        return self._get_signed(self._stream(stream), _INPUT, lambda data: _named(stream, data))
+
+    def save_checkpoint(self, stream: str, place: Checkpoint, snapshot: bytes) -> None:
+        """Store the snapshot of a stream's engine at `place`, and let go of all but the newest ones."""
+        folder = f"{self._stream(stream)}/{_CHECKPOINTS}"
+        self._put_signed(folder, place.name, _placed(stream, place, snapshot), snapshot)
+        for old in self.checkpoints(stream)[:-_CHECKPOINTS_KEPT]:
+            self._forget(stream, old)
+
+    def load_checkpoint(self, stream: str, place: Checkpoint) -> bytes | None:
+        """The snapshot at `place`, None where it is gone. ArtifactError where the key did not sign it."""
+        folder = f"{self._stream(stream)}/{_CHECKPOINTS}"
+        return self._get_signed(folder, place.name, lambda data: _placed(stream, place, data))
+
+    def checkpoints(self, stream: str) -> Sequence[Checkpoint]:
+        """Where the stream has checkpoints, the oldest first: by the offset that follows what they hold."""
+        names = self._names(f"{self._stream(stream)}/{_CHECKPOINTS}")
+        found = [place for name in names if (place := Checkpoint.named(name)) is not None]
+        return sorted(found, key=lambda place: (place.offset, place.partition, place.name))
+
+    def _forget(self, stream: str, place: Checkpoint) -> None:
+        with self._storage("write"):
+            self._remove(f"{self._stream(stream)}/{_CHECKPOINTS}/{place.name}")
+
+    def _put_signed(self, folder: str, name: str, signed: bytes, data: bytes) -> None:
+        with self._storage("write"):
+            self._fs.makedirs(folder, exist_ok=True)
+            self._put(f"{folder}/{name}", (b"" if self._key is None else sign(signed, self._key)) + data)
+
+    def _get_signed(self, folder: str, name: str, signed: Callable[[bytes], bytes]) -> bytes | None:
+        """What `_put_signed` stored; `signed` gives what its signature is of."""
+        data = self._get(f"{folder}/{name}")
         if data is None or self._key is None:
             return data
         signature, newline, data = data.partition(b"\n")
         try:
-            verify(_named(stream, data), signature + newline, self._key)
+            verify(signed(data), signature + newline, self._key)
         except ArtifactError:
-            raise ArtifactError(
-                f"{self.url}/{quote_name(stream)}/{_INPUT} is not signed by models.hmac_key: refused unread"
-            ) from None
+            below = folder.removeprefix(f"{self._root}/")
+            raise ArtifactError(f"{self.url}/{below}/{name} is not signed by models.hmac_key: refused unread") from None
         return data
 
     def streams(self) -> Sequence[str]:
@@ -118,7 +147,7 @@ class ModelStore:
         """
         found = []
         for folder in self._names(self._stream(stream)):
-            if folder in (_SWAPS, _INPUT):
+            if folder in (_SWAPS, _INPUT, _CHECKPOINTS):
                 continue
             try:
                 if (data := self._get(f"{self._stream(stream)}/{folder}/{MANIFEST}")) is None:
@@ -131,7 +160,10 @@ class ModelStore:
         return sorted(found, key=lambda manifest: (manifest.as_of, manifest.id), reverse=True)
 
     def prune(self, stream: str, protected: set[str]) -> Sequence[str]:
-        """Remove all models but the newest `keep` and the protected ids; returns the ids removed."""
+        """Remove all models but the newest `keep` and the protected ids; returns the ids removed.
+
+        The checkpoints at which one of them served go with it: without it they are of no use.
+        """
         doomed = [m.id for m in self.list(stream)[self.keep :] if m.id not in protected]
         for model_id in doomed:
             folder = self._model(stream, model_id)
@@ -140,6 +172,9 @@ class ModelStore:
                 self._fs.rm(folder, recursive=True)
             with self._lock:
                 self._cache.pop((stream, model_id), None)
+        for place in self.checkpoints(stream) if doomed else ():
+            if place.model in doomed:
+                self._forget(stream, place)
         return doomed
 
     def record_swap(self, stream: str, swap: Mapping[str, Any]) -> None:
@@ -234,6 +269,11 @@ class ModelStore:
 def _named(stream: str, data: bytes) -> bytes:
     """What is signed of a training's input: it is that of one stream, and no manifest."""
     return b"streamer.input\0" + stream.encode(errors="surrogatepass") + b"\0" + data
+
+
+def _placed(stream: str, place: Checkpoint, data: bytes) -> bytes:
+    """What is signed of a checkpoint: it is that of one stream at one place."""
+    return b"streamer.checkpoint\0" + place.name.encode() + b"\0" + stream.encode(errors="surrogatepass") + b"\0" + data
 
 
 def _moment(swap: Mapping[str, Any]) -> tuple[int, int]:

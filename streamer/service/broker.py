@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 import structlog
@@ -264,6 +264,11 @@ class Broker:
             end = await reader.end_offsets([tp])
             return first[tp], end[tp]
 
+    async def high_watermark(self, tp: TopicPartition) -> int:
+        """The offset behind the last record of all, those of open transactions too."""
+        async with self._reader(tp, isolation="read_uncommitted") as reader:
+            return int((await reader.end_offsets([tp]))[tp])
+
     async def start_offset(self, tp: TopicPartition) -> int:
         """Where a group without committed offsets begins, by `kafka.start`."""
         first, end = await self.offsets(tp)
@@ -292,7 +297,7 @@ class Broker:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncIterator[list[ConsumerRecord]]:
+    async def read(self, tp: TopicPartition, start: int, end: int) -> AsyncGenerator[list[ConsumerRecord]]:
         """Committed records of `[start, end)` in some batches; what retention took is left out."""
         if start >= end:
             return
@@ -319,13 +324,13 @@ class Broker:
                     newest[name] = rank, record.value
         return {name: value for name, (_, value) in newest.items()}
 
-    def _reader(self, tp: TopicPartition, start: int | None = None) -> "_Reader":
+    def _reader(self, tp: TopicPartition, start: int | None = None, isolation: str = "read_committed") -> "_Reader":
         consumer = AIOKafkaConsumer(
             **self._connection(),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level=isolation,
         )
         return _Reader(consumer, tp, start)
 

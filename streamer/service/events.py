@@ -12,6 +12,7 @@ from streamer.core.outcome import Swap
 from streamer.core.policy import Reason
 from streamer.errors import ArtifactError
 from streamer.model.dataset import TrainingSet
+from streamer.model.kept import Checkpoint
 from streamer.model.store import ModelStore
 from streamer.service.health import Health
 from streamer.service.live import Live
@@ -148,6 +149,10 @@ class Events:
             self._metrics.retrain_duration.observe(seconds)
         if seconds is not None and account is not None:
             self.live.trained(stream, outcome, seconds, account)
+
+    def kept(self, stream: Stream, place: Checkpoint, snapshot: bytes) -> None:
+        """A snapshot is a checkpoint."""
+        self._errand(self._store.save_checkpoint, stream.name, place, snapshot)
 
     def swapped(self, worker: PartitionWorker, stream: Stream, swap: Swap) -> None:
         """A model, or persistence, has begun to serve: record that, and let go of the models that none needs.

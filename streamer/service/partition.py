@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -23,10 +24,12 @@ from streamer.decoding import Decoder
 from streamer.errors import BrokerError, ConfigError, DecodeError, StreamerError
 from streamer.mapping import RecordMapping
 from streamer.model.dataset import TrainingSet
+from streamer.model.kept import Checkpoint
 from streamer.service.records import LARGEST_DEAD_LETTER, NEXT_OFFSET, OutputRecord, dead_letter_record, forecast_record
 
 log = structlog.get_logger(__name__)
 
+_DAY = 86_400_000  # ms
 _ERRORS_IN_A_ROW = 3  # one is a strange tick; three are a fault of ours that a restart by the supervisor may mend
 
 
@@ -35,7 +38,8 @@ class PartitionSettings:
     """What a partition needs of the settings.
 
     snapshot_every: ticks of a stream between its snapshots. expire: ms without a tick after which a stream is dropped,
-    0: never. decoder: of the feed's records, None: as the default has them. codec: of the forecasts.
+    0: never. decoder: of the feed's records, None: as the default has them. codec: of the forecasts. made_by: processor
+    and package versions, and what of the settings forecasts depend on, as snapshots name them.
     """
 
     engine: EngineSettings
@@ -50,6 +54,7 @@ class PartitionSettings:
     expire: int = 0
     decoder: Decoder | None = None
     codec: Codec = field(default_factory=JsonCodec)
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -59,7 +64,8 @@ class Stream:
     held: offset up to which (exclusive) its records are in the last snapshot. unsaved: the first record taken in since
     that snapshot, None if there is none. ticks: how many since. seen: the partition's `newest` at its last tick.
     restored: `held` of the snapshot that it was put back from, and stays so; restored_ticks: in the ring of that one.
-    assembly: what merges its ticks, None where each is a whole vector.
+    assembly: what merges its ticks, None where each is a whole vector. began, whole: as a checkpoint of it says them,
+    -1: not known yet. kept: day of its newest tick at its last checkpoint, None: one is due.
     """
 
     name: str
@@ -72,6 +78,18 @@ class Stream:
     restored_ticks: int = 0
     history_complete: bool = False
     assembly: Assembly | None = None
+    began: int = -1
+    whole: bool = True
+    kept: int | None = None
+
+    def begin_anew(self, offset: int) -> None:
+        """From `offset` on it is another than the log says: on a part of what it was, or without what came before."""
+        self.began, self.whole, self.kept = offset, False, None
+
+    @property
+    def day(self) -> int:
+        """Of its newest tick, in days since the Unix epoch."""
+        return (self.last or 0) // _DAY
 
     @property
     def last(self) -> int | None:
@@ -100,7 +118,7 @@ class Batch:
     """What came of some records: all of it becomes visible at once, with the offset after them.
 
     expired: names of the streams that were dropped; one may be back. lacked_schema: whether a message was refused whose
-    schema the registry may have later.
+    schema the registry may have later. kept: those of the snapshots that are checkpoints too.
     """
 
     next_offset: int
@@ -109,6 +127,7 @@ class Batch:
     saved: list[Stream] = field(default_factory=list)
     expired: list[str] = field(default_factory=list)
     lacked_schema: bool = False
+    kept: list[tuple[Stream, Checkpoint, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -160,6 +179,8 @@ class Partition:
                     return  # a replay that began for another stream's sake: this one holds the record already
                 stream.seen = max(stream.seen, self.newest)
             step, stream = self._step(name, stream, item)
+            if stream is not None and stream.began < 0 and not stream.held:
+                stream.began = record.offset
         except DecodeError as error:
             step = Step(Rejected(error.reason, error.detail))
         except (BrokerError, ConfigError):
@@ -286,10 +307,30 @@ class Partition:
             if stream.unsaved is not None and (everything or fresh or stream.ticks >= self.settings.snapshot_every):
                 self.save(stream, batch)
 
-    def save(self, stream: Stream, batch: Batch) -> None:
-        """Add a snapshot of `stream` as it stands to `batch`."""
-        extra = {"next_offset": batch.next_offset, "owner": self.settings.owner, "seen": stream.seen}
+    def save_new(self, batch: Batch) -> None:
+        """Add snapshots of the streams that the log alone does not explain from here on: a replay goes on from them."""
+        for stream in self.streams.values():
+            if not stream.whole and stream.kept is None and stream.began == batch.next_offset:
+                self.save(stream, batch)
+
+    def save(self, stream: Stream, batch: Batch, *, keep: bool = False) -> None:
+        """Add a snapshot of `stream` as it stands to `batch`.
+
+        The first of a day of its ticks' time is a checkpoint too, and the first since it was restored, and with `keep`.
+        """
+        extra = {
+            "next_offset": batch.next_offset,
+            "owner": self.settings.owner,
+            "seen": stream.seen,
+            "newest": self.newest,
+            "began": stream.began,
+            "whole": stream.whole,
+            "made_by": self.settings.made_by,
+        }
         value = checkpoint.save(stream.engine, extra, stream.assembly)
+        if (keep or stream.kept != stream.day) and self.schedules is None and stream.began >= 0:
+            place = Checkpoint(self.number, batch.next_offset, stream.began, stream.whole, stream.engine.model_id)
+            batch.kept.append((stream, place, value))
         header = (NEXT_OFFSET, str(batch.next_offset).encode())
         batch.records.append(OutputRecord(self.settings.state, stream.name.encode(), value, (header,)))
         batch.saved.append(stream)
@@ -298,6 +339,8 @@ class Partition:
         """`batch` is visible: its snapshots are what a new owner will start from."""
         for stream in batch.saved:
             stream.held, stream.unsaved, stream.ticks = batch.next_offset, None, 0
+        for stream, _, _ in batch.kept:
+            stream.kept = stream.day
 
     def replay_from(self, batch: Batch) -> Replay:
         """From where a new owner must replay, once `batch` is committed."""
@@ -323,6 +366,16 @@ class Partition:
         # `feed.max_ahead`, if the feed is not a replay.
         seen = int(restored.extra.get("seen", restored.engine.position.last or 0))
         ticks = len(restored.engine.history)
+        # What could not be kept, a replay from before it would have; and older snapshots do not say where they began.
+        began = -1 if restored.notices else int(restored.extra.get("began", -1))
         return Stream(
-            name, restored.engine, held, seen=seen, restored=held, restored_ticks=ticks, assembly=restored.assembly
+            name,
+            restored.engine,
+            held,
+            seen=seen,
+            restored=held,
+            restored_ticks=ticks,
+            assembly=restored.assembly,
+            began=began,
+            whole=bool(restored.extra.get("whole", False)),
         )

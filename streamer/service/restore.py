@@ -77,6 +77,10 @@ async def restore(
             partition.process(record, unseen)
         progress()
         await asyncio.sleep(0)
+    for stream in partition.streams.values():
+        if not stream.held or stream.began < 0:
+            # Read back to begin with, rebuilt, or put back in part: what it does from here on depends on that.
+            stream.begin_anew(int(committed.offset))
     consumer.seek(tp, committed.offset)
     return int(committed.offset)
 

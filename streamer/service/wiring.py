@@ -1,12 +1,19 @@
 """Settings as the parts of the daemon take them."""
 
+import hashlib
+import json
+
 from streamer import calendars, decoding
 from streamer.core.levels import Change
 from streamer.core.settings import EngineSettings
+from streamer.model.artifact import environment
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
 from streamer.model.store import ModelStore
 from streamer.service.partition import PartitionSettings
 from streamer.settings import Settings
+
+_SERVING = frozenset({"machine", "processor", "python", "numpy", "ai-edge-litert", "streamer"})
+_SHAPING = {"feed", "input", "output", "interval", "streams", "limits"}
 
 
 def engine_settings(settings: Settings) -> EngineSettings:
@@ -55,7 +62,20 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         expire=_expire(settings),
         decoder=decoding.decoder(settings),
         codec=decoding.encoder(settings),
+        made_by={"environment": serving_environment(), "settings": digests(settings)},
     )
+
+
+def serving_environment() -> dict[str, str]:
+    """Processor and package versions, as far as a forecast may depend on them in its last bits."""
+    return {name: value for name, value in environment().items() if name in _SERVING}
+
+
+def digests(settings: Settings) -> dict[str, str]:
+    """A short hash of each section that forecasts depend on: whether two were made under the same."""
+    sections = settings.model_dump(mode="json", include=_SHAPING)
+    texts = {name: json.dumps(section, sort_keys=True).encode() for name, section in sections.items()}
+    return {name: hashlib.sha256(text).hexdigest()[:12] for name, text in texts.items()}
 
 
 def _expire(settings: Settings) -> int:

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from streamer.core.catchup import CatchUp
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, StreamerError
+from streamer.model.kept import Checkpoint
 from streamer.service import restore
 from streamer.service.broker import Broker
 from streamer.service.history import load_history
@@ -44,6 +45,9 @@ class Observer(Protocol):
         self, worker: "PartitionWorker", batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
     ) -> None:
         """A batch: the seconds that each tick took in the engine, those from fetch to commit, records still unread."""
+
+    def kept(self, stream: Stream, place: Checkpoint, snapshot: bytes) -> None:
+        """A snapshot is a checkpoint, to be kept beside the models."""
 
     def swapped(self, worker: "PartitionWorker", stream: Stream, swap: Swap) -> None:
         """A model has begun to serve."""
@@ -228,6 +232,10 @@ class PartitionWorker:
             )
             self._observer.restored(self, time.monotonic() - began)
             await self._replace_lost()
+            begun = Batch(self._position)
+            self.partition.save_new(begun)
+            if begun.saved:
+                await self._commit(begun)
             history = asyncio.create_task(self._load_history())
             await self._serve(history)
         finally:
@@ -307,7 +315,7 @@ class PartitionWorker:
         else:
             swap = engine.revert(exchange.reverts, exchange.ready)
         batch = Batch(self._position)
-        self.partition.save(stream, batch)
+        self.partition.save(stream, batch, keep=True)
         await self._commit(batch)
         self._observer.swapped(self, stream, swap)
         exchange.settle(swap)
@@ -371,6 +379,8 @@ class PartitionWorker:
         self._position = batch.next_offset
         self._attempt = 0
         self.partition.committed(batch)
+        for stream, place, snapshot in batch.kept:
+            self._observer.kept(stream, place, snapshot)
 
     def _ask_for_trainings(self) -> None:
         if self.partition.schedules is not None:
