@@ -205,6 +205,15 @@ def test_other_retries_of_the_producer_stay_warnings(stream: io.StringIO) -> Non
     assert [line["level"] for line in json_lines(stream)] == ["warning"]
 
 
+def test_a_position_that_is_asked_for_again_is_an_error_unless_the_leader_is_new(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    for error in (aiokafka.errors.NotLeaderForPartitionError(), aiokafka.errors.UnknownError()):
+        logging.getLogger("aiokafka.consumer.fetcher").error("Failed fetch offsets from %s: %s", 1, error)
+    assert [line["event"] for line in json_lines(stream)] == [
+        f"Failed fetch offsets from 1: {aiokafka.errors.UnknownError()}"
+    ]
+
+
 def test_futures_that_aiokafka_leaves_behind_are_no_errors_of_ours_and_our_own_are(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
     fenced = aiokafka.errors.ProducerFenced()
