@@ -49,9 +49,12 @@ class TickBuffer:
         return self._prices[self._start : self._end]
 
     def __getitem__(self, index: int) -> tuple[int, bool, Floats]:
-        """The tick at `index`, 0 being the oldest held: its time, whether a session begins with it, its prices."""
+        """The tick at `index`, 0 being the oldest held: its time, whether a session begins with it, its prices.
+
+        The prices are a copy: whoever keeps them does not see `scale`.
+        """
         at = self._start + index
-        return int(self._times[at]), bool(self._breaks[at]), self._prices[at]
+        return int(self._times[at]), bool(self._breaks[at]), self._prices[at].copy()
 
     def conflicts(self, prices: Floats) -> bool:
         """Whether the newest row has other prices; `prices` may have further symbols, unknown so far, on the right."""

@@ -367,6 +367,18 @@ def test_a_tick_without_blanks_is_taken_in_as_if_each_symbol_were_asked(ticks: l
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("change", [Change.LOG_RETURN, Change.DIFFERENCE])
+def test_what_a_model_remembers_is_its_own(change: Change) -> None:
+    """A split rewrites the history in place; the model is translated instead."""
+    engine = ForecastEngine(replace(SMALL, change=change))
+    run(engine, walk(30))
+    put_into_service(engine, fake(engine), "ring")
+    assert engine.serving is not None
+    for name, array in engine.serving.state.items():
+        for buffer_ in (engine.history, engine.ring):
+            assert not np.shares_memory(array, buffer_.prices), name
+
+
 def test_the_interval_of_a_forecast_is_frozen_before_its_target() -> None:
     ticks = walk(30)
     engine = ForecastEngine(SMALL)
