@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.grid import Floats
+from streamer.core.grid import ONE, Floats, constant
 from streamer.core.levels import bounded
 
 _START = 1.645  # the 90 % quantile of a normal law, sigmas; the tracker leaves it within some dozen forecasts
 _BOUND = 12.0  # log sigmas: a symbol that never moves must not shrink its width to nothing for good
-_FASTEST, _SLOWEST = 0.2, 0.03  # relative steps: quick while young, then slow enough not to chase single misses
+_FASTEST, _SLOWEST = (
+    constant(0.2),
+    constant(0.03),
+)  # relative steps: quick while young, then slow enough not to chase single misses
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Calibration:
         The step has mean zero exactly when misses come at the rate 1 - coverage.
         """
         if scored is None:
-            count = self.count + 1.0
+            count = self.count + ONE
             step = np.maximum(_SLOWEST, _FASTEST / np.sqrt(count))
         else:
             count = self.count + scored

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.core.grid import Floats
+from streamer.core.grid import Floats, constant
 
 CAP = 9.0  # variances: one bad print must not outweigh a day
+_CAP = constant(CAP)
 _CLIP = 3.0  # standard deviations of the difference: as above, for the test
 _ALLOWANCE = 0.1  # and half the rise that matters, in the same unit
 _WARM_UP = 300  # differences before any rise counts: the mean is known to about half the allowance then
@@ -42,7 +43,7 @@ class Drift(NamedTuple):
 
     def after(self, served: Floats, persistence: Floats) -> "Drift":
         """Take in one tick: squared errors in variances of their symbols, `(c,)` each, of the same `c` cells."""
-        differences = np.minimum(served, CAP) - np.minimum(persistence, CAP)
+        differences = np.minimum(served, _CAP) - np.minimum(persistence, _CAP)
         difference = float(np.add.reduce(differences)) / len(differences)  # `mean` takes four times as long
         seen = self.seen + 1
         if seen == 1:

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.core.grid import Floats
+from streamer.core.grid import Floats, constant
 
 OWN, ADDITIVE, VECTOR, READOUT = "own", "additive", "vector", "readout"
 NAMES = (OWN, ADDITIVE, VECTOR, READOUT)
 """Of a symbol's own features; of these, bent too; of them and all others' changes; of all that and hidden state."""
 
-_BENDS = (1.0, 2.0)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
-_OTHERS_SHARE = 10.0**-0.5  # the ridge penalty is 10 times as heavy on the many changes of the others
+_BENDS = (
+    constant(1.0),
+    constant(2.0),
+)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
+_OTHERS_SHARE = constant(10.0**-0.5)  # the ridge penalty is 10 times as heavy on the many changes of the others
 _MOST_OTHERS = 64  # symbols: beyond, the changes of all others are more noise than news, and cost their square
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.grid import Floats
+from streamer.core.grid import Floats, constant
 
 _MAX_LOG_RETURN = 50.0  # e^50: beyond any price that a market printed; keeps exp finite whatever a network says
 _LARGEST = 1e100  # beyond any price; its square is still a number
@@ -133,4 +134,10 @@ def is_price(price: float, change: Change) -> bool:
 
 def bounded(values: Floats, bound: Floats | float) -> Floats:
     """`values` within `bound` of zero (`np.clip` takes three times as long on a short vector)."""
-    return np.minimum(np.maximum(values, -bound), bound)
+    low, high = _limits(bound) if isinstance(bound, float) else (-bound, bound)
+    return np.minimum(np.maximum(values, low), high)
+
+
+@lru_cache(64)
+def _limits(bound: float) -> tuple[Floats, Floats]:
+    return constant(-bound), constant(bound)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from streamer.core import volatility
 from streamer.core.features import CLIP, State
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import ONE, ZERO, Floats, Row, constant
 from streamer.core.levels import Bools, Levels, bounded
 
 PEERS = 3
@@ -29,11 +29,15 @@ _N_OWN = len(_OWN)
 _PEER_DEVIATIONS = 3  # of a peer's own, the quickest: what it did just now
 _NORMED_BY = _N_OWN + 2  # the middle one of a spread's deviations says how far it commonly strays
 _SPREAD_DECAY = 0.5 ** (1.0 / 100.0)  # spreads need a faster normaliser than volatility: venues drift apart and back
+_SPREAD_KEPT, _SPREAD_NEW = constant(_SPREAD_DECAY), constant(1.0 - _SPREAD_DECAY)
 _ACTIVITY_DECAYS = 0.5 ** (1.0 / np.array([10.0, 50.0]))  # recent volatility beside that of 200 prints
-_JUMP = 20.0  # sigmas: of a split that nobody announced, no more counts as straying, or peers would go on it for hours
+_JUMP = constant(
+    20.0
+)  # sigmas: of a split that nobody announced, no more counts as straying, or peers would go on it for hours
+_HALF, _FLOOR = constant(0.5), constant(volatility.FLOOR)
 _COMMON = 100.0  # changes: below so many in common, a correlation is not trusted in full
 _SIGMA_OF_MEDIAN = 1.4826  # of a normal distribution
-_LEAST_ACTIVITY = 1e-3  # a symbol that stands still has a logarithm too
+_LEAST_ACTIVITY = constant(1e-3)  # a symbol that stands still has a logarithm too
 
 
 def _names() -> Iterator[str]:
@@ -138,9 +142,9 @@ class MarketFeatures:
             "changes": _where(seen, shifted, state["changes"]),
             "deviations": deviations,
             "activity": _where(seen, squares + _ACTIVITY_DECAYS * (activity - squares), activity),
-            "spread": _SPREAD_DECAY * state["spread"] + (1.0 - _SPREAD_DECAY) * strayed * strayed,
+            "spread": _SPREAD_KEPT * state["spread"] + _SPREAD_NEW * strayed * strayed,
             "market": (state["market"] + total / max(1, n_seen)) * _DECAYS[:_N_OWN],
-            "rows": state["rows"] + 1.0,
+            "rows": state["rows"] + ONE,
             **self._silence(state, printed, scaled, total),
         }
         return after, scaled, sigma, seen
@@ -168,7 +172,7 @@ class MarketFeatures:
         out[:, 1] = 0.0 if seen is None else np.where(seen, 0.0, last)
         out[:, 2:4] = changes[:, 1:]
         out[:, 4] = np.sign(last)
-        out[:, 5] = np.where(last == 0.0, changes[:, 1], 0.0)
+        out[:, 5] = np.where(last == ZERO, changes[:, 1], ZERO)
         out[:, 6] = last * np.abs(last)
         at = 7
         own = deviations[:, :_N_OWN] / sigma[:, None]
@@ -186,7 +190,7 @@ class MarketFeatures:
         at += width
         out[:, at] = after["since"][:, PEERS]
         out = bounded(out, CLIP)
-        out[:, at + 1 : at + 3] = 0.5 * np.log(np.maximum(after["activity"], _LEAST_ACTIVITY))
+        out[:, at + 1 : at + 3] = _HALF * np.log(np.maximum(after["activity"], _LEAST_ACTIVITY))
         out[:, at + 3] = np.log1p(after["age"])
         out[:, at + 4] = np.log1p(after["gap"])
         return out
@@ -195,7 +199,7 @@ class MarketFeatures:
         """Deviations of the spreads to the peers over what is common for each, `(n, PEERS, len(_SPREAD))`."""
         slow = after["deviations"][:, _N_OWN:]
         seen_share = 1.0 - _SPREAD_DECAY ** after["rows"][0]  # Adam's bias correction
-        common = np.maximum(np.sqrt(after["spread"] / seen_share), volatility.FLOOR)
+        common = np.maximum(np.sqrt(after["spread"] / seen_share), _FLOOR)
         spreads: Floats = (slow[:, None] - slow[self.peers]) / common[:, :, None]
         return spreads
 

@@ -10,26 +10,29 @@ be told from luck is not served. A forecast without skill so becomes persistence
 made timid may be stretched a little.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from streamer.core.features import State
-from streamer.core.grid import Floats
+from streamer.core.grid import ONE, ZERO, Floats, constant
 from streamer.core.levels import bounded
 
 EXTRA = ("persistence", "mean")
 """What the mix may choose beside the experts, before them in all arrays."""
 
-_DISCOUNT = 0.9995  # of regrets, per scored forecast: half of a day of minutes
+_DISCOUNT = constant(0.9995)  # of regrets, per scored forecast: half of a day of minutes
 _PRIOR = 3.0  # regret that each begins with: weights stay near equal until some dozen forecasts have spoken
 _SHARING = 0.5  # weight of another symbol's regret
 _LOSS_CLIP = 5.0  # sigmas: one jump must not decide
 _PROPOSAL_CLIP = 3.0  # sigmas: no expert is right to expect more
-_GUARD_DECAY = 0.5 ** (1.0 / 8000.0)
+_GUARD_DECAY = constant(0.5 ** (1.0 / 8000.0))
 _GUARD_SHARING = 0.3
 _GUARD_CLIP = 10.0  # sigmas: on thin shares rare large moves carry the gain
 _ERROR_CLIP = 3.0  # sigmas: the standard error is that of common moves
-_STANDARD_ERRORS = 1.0
-_STRETCH = 1.25  # at most
+_STANDARD_ERRORS = constant(1.0)
+_STRETCH = constant(1.25)  # at most
+_LEAST_POWER, _TWO = constant(1e-12), constant(2.0)
 _MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
 
 Arrays = dict[str, np.ndarray]
@@ -58,17 +61,17 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
     seen, `(m,)`, None: everywhere.
     """
     proposals, mixed = state["proposals"], state["mixed"]
-    discount: Floats | float = _DISCOUNT
+    discount = _DISCOUNT
     if seen is None:
         error, said = mixed - bounded(change, _LOSS_CLIP), mixed
     elif np.count_nonzero(seen):
         change = np.where(seen, change, 0.0)
         error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
         said = np.where(seen, mixed, 0.0)
-        discount = np.where(seen, _DISCOUNT, 1.0)
+        discount = np.where(seen, _DISCOUNT, ONE)
     else:
         return dict(state)
-    regret = 2.0 * error * (mixed - proposals)
+    regret = _TWO * error * (mixed - proposals)
     agreement = _shared(said * bounded(change, _ERROR_CLIP), _GUARD_SHARING)
     return {
         **state,
@@ -96,7 +99,7 @@ def propose(state: State, predictions: Floats, scale: Floats) -> tuple[Arrays, F
 
 def weights(state: State) -> Floats:
     """Weight of each of `EXTRA` and the experts, `(len(EXTRA) + n_experts, m)`; they add up to 1 per target."""
-    positive = np.maximum(_shared(state["regret"], _SHARING), 0.0) / (1.0 + _shared(state["variance"], _SHARING))
+    positive = np.maximum(_shared(state["regret"], _SHARING), ZERO) / (ONE + _shared(state["variance"], _SHARING))
     total = np.add.reduce(positive, 0)
     if np.minimum.reduce(total) > 0.0:
         shares: Floats = positive / total
@@ -111,15 +114,21 @@ def guard(state: State) -> Floats:
     """Factor from 0, persistence, to 1.25 by which the mix of each target is multiplied, `(m,)`."""
     gain, power = _shared(state["gain"], _GUARD_SHARING), _shared(state["power"], _GUARD_SHARING)
     sure = gain - _STANDARD_ERRORS * np.sqrt(state["error"])
-    factor: Floats = np.minimum(np.maximum(sure, 0.0) / np.maximum(power, 1e-12), _STRETCH)
+    factor: Floats = np.minimum(np.maximum(sure, ZERO) / np.maximum(power, _LEAST_POWER), _STRETCH)
     return factor
 
 
 def _shared(values: Floats, share: float) -> Floats:
     """Each target's value plus `share` of each other target's."""
-    others = values.shape[-1] - 1
+    own, other = _shares(share, values.shape[-1] - 1)
+    # A method `sum` takes half as long again.
+    shared: Floats = values * own + other * np.add.reduce(values, -1, keepdims=True)
+    return shared
+
+
+@lru_cache(64)
+def _shares(share: float, others: int) -> tuple[Floats, Floats]:
+    """Weight of a target's own value, and of each of so many others'."""
     if others > _MOST_OTHERS:
         share *= _MOST_OTHERS / others
-    # A method `sum` takes half as long again.
-    shared: Floats = values * (1.0 - share) + share * np.add.reduce(values, -1, keepdims=True)
-    return shared
+    return constant(1.0 - share), constant(share)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,7 @@ class Pending:
         inside = (prices >= self.lower) & (prices <= self.upper)
         if self.whole and row.whole:
             errors = self.yhat - prices
-            return Scores(np.arange(len(prices)), (errors * errors).T, inside, None, ~inside)
+            return Scores(_every(len(prices)), (errors * errors).T, inside, None, ~inside)
         seen = self.mask & np.isfinite(prices)
         cells = np.flatnonzero(seen)
         errors = self.yhat[:, cells] - prices[cells]
@@ -107,8 +108,8 @@ class Pending:
             prices, yhat, sigma = prices.take(cells), yhat.take(cells, axis=1), sigma.take(cells)
             levels = levels.take(cells)
         errors = levels.between(prices, yhat) / sigma
-        served, persistence = errors * errors
-        return drift.after(served, persistence)
+        losses = errors * errors
+        return drift.after(losses[0], losses[1])
 
     def widened(self, n_symbols: int) -> "Pending":
         """The same with further symbols on the right, not forecast."""
@@ -134,3 +135,10 @@ class Pending:
         factors[column] = ratio
         yhat, lower, upper = self.yhat * factors, self.lower * factors, self.upper * factors
         return Pending(self.target, self.mask, yhat, lower, upper, self.whole)
+
+
+@lru_cache(64)
+def _every(n: int) -> npt.NDArray[np.intp]:
+    cells = np.arange(n)
+    cells.flags.writeable = False
+    return cells

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from streamer.core.grid import Floats
+from streamer.core.grid import ONE, ZERO, Floats, constant
 
 HALF_LIFE = 200.0  # prints: about half a session of minute prices
 WINSOR = 6.0  # sigmas: one bad print (1.06 between two 120s happened) must not blow up the scale
 FLOOR = 1e-12  # level units: a symbol that never moved still divides
 
-_DECAY = 0.5 ** (1.0 / HALF_LIFE)
+_DECAY = constant(0.5 ** (1.0 / HALF_LIFE))
+_MOST, _FLOOR = constant(WINSOR * WINSOR), constant(FLOOR)
 
 
 def update(variance: Floats, weight: Floats, change: Floats, seen: Floats | None) -> tuple[Floats, Floats]:
@@ -19,11 +20,11 @@ def update(variance: Floats, weight: Floats, change: Floats, seen: Floats | None
     there was one of each.
     """
     square = change * change
-    known = variance > 0.0
-    square = np.where(known, np.minimum(square, WINSOR * WINSOR * variance), square)
-    total = _DECAY * weight + 1.0
+    known = variance > ZERO
+    square = np.where(known, np.minimum(square, _MOST * variance), square)
+    total = _DECAY * weight + ONE
     if seen is None:
-        gain = 1.0 / total
+        gain = ONE / total
     else:
         total = np.where(seen > 0.0, total, weight)
         gain = seen / np.maximum(total, 1.0)
@@ -32,5 +33,5 @@ def update(variance: Floats, weight: Floats, change: Floats, seen: Floats | None
 
 def sigma(variance: Floats) -> Floats:
     """Standard deviation in level units, never below `FLOOR`."""
-    result: Floats = np.maximum(np.sqrt(variance), FLOOR)
+    result: Floats = np.maximum(np.sqrt(variance), _FLOOR)
     return result

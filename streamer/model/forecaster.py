@@ -111,6 +111,14 @@ class LstmForecaster:
     def _columns(self) -> np.ndarray:
         return np.array([self.symbols.index(target) for target in self.targets], np.intp)
 
+    @cached_property
+    def _all_are_targets(self) -> bool:
+        return self.symbols == self.targets
+
+    def _of_targets(self, values: Floats) -> Floats:
+        """Of `values` by symbol those of the targets."""
+        return values if self._all_are_targets else values[self._columns]
+
     def initial_state(self) -> State:
         """State before any row: arrays of the features, of the mix, and of the network."""
         return self.state_of(self.features.initial(len(self.symbols)))
@@ -139,7 +147,7 @@ class LstmForecaster:
         # A network that went wrong must not silence the stream: no change is persistence.
         if not isfinite(np.add.reduce(scaled)):
             scaled[~np.isfinite(scaled)] = 0.0
-        scale = self.features.scale(seen)[self._columns]
+        scale = self._of_targets(self.features.scale(seen))
         after = _prefixed(_FEATURES, seen) | network
         changes = np.zeros((len(MODELLED), len(scaled)))
         changes[:2] = scaled
@@ -158,7 +166,7 @@ class LstmForecaster:
         """Tell the mix what came of its last proposals."""
         columns = self._columns
         scale = mixed["scale"]
-        moved = seen["level"][columns] - before["level"][columns]
+        moved = self._of_targets(seen["level"]) - self._of_targets(before["level"])
         if row.whole and not row.is_break and isfinite(np.add.reduce(moved)) and np.minimum.reduce(scale) > 0.0:
             return mix.learn(mixed, moved / scale, None)
         # A price of its own, a step after the one that it was forecast from.
