@@ -1,6 +1,6 @@
 """One tick at the article's size (300 units, 2 symbols), beside the matrix-vector product that it cannot do without.
 
-    scripts/bench tick [--steps N] [--json]
+    scripts/bench tick [--steps N]
 
 All figures are medians of one run, in microseconds, and as ratios to the product.
 """
@@ -124,7 +124,3 @@ def _median(work: Iterator[None], steps: int) -> float:
         next(work)
         times.append(time.perf_counter_ns() - started)
     return float(np.median(times[-steps:])) / 1000.0
-
-
-if __name__ == "__main__":
-    main()
