@@ -13,8 +13,8 @@ Looked at whenever another tenth of the ticks is through, with no training under
 - `anonymous_mb`: memory of its own (RssAnon); `resident_mb`: with pages of files that are mapped (VmRSS);
 - `files`: open descriptors; `threads`; `children`: processes of which it is the parent.
 
-The ratios are of the last look to the first; the slope is what 10,000 ticks add to `anonymous_mb`, by least squares over
-the second half of the looks. Every offset's outcome is checked; a training that fails ends the run with an error.
+The ratios are of the last look to the first; the slope is what 10,000 ticks add to `anonymous_mb`, by least squares
+over the second half of the looks. Every offset's outcome is checked; a training that fails ends the run with an error.
 """
 
 import argparse
