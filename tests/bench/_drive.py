@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -30,15 +31,20 @@ _PATIENCE = 600.0
 _SOME = 0.05  # share of a backlog after which a rate counts: the first batches meet cold caches
 
 
-def messages(count: int, rows: int, first: int = 0, keys: Sequence[bytes | None] = (None,)) -> list[Message]:
-    """Ticks a minute apart from row `first` on, one for each of `keys`; random walks of `count` symbols."""
+def messages(
+    count: int, rows: int, first: int = 0, keys: Sequence[bytes | None] = (None,), partitions: int = 1
+) -> list[Message]:
+    """Ticks a minute apart from row `first` on: random walks of `count` symbols, the same for each of `keys`.
+
+    The keys take turns at the partitions.
+    """
     draw = random.Random(first)
     names, level, made = symbols(count), [0.0] * count, []
     for row in range(first, first + rows):
         level = [value + draw.gauss(0.0, 1e-3) for value in level]
         prices = {name: round(100.0 * math.exp(value), 4) for name, value in zip(names, level, strict=True)}
         value = json.dumps({"ts": START + row * STEP, "prices": prices}).encode()
-        made += [Message(value, key) for key in keys]
+        made += [Message(value, key, number % partitions) for number, key in enumerate(keys)]
     return made
 
 
@@ -50,11 +56,9 @@ async def make_topic(bootstrap: str, role: str, partitions: int = 1) -> str:
     return name
 
 
-async def daemon(
-    bootstrap: str, folder: Path, prices: str, schedule: str | None, **sections: Mapping[str, object]
-) -> Service:
+async def daemon(bootstrap: str, folder: Path, prices: str, schedule: str | None, **sections: Any) -> Service:
     """The daemon, not started yet: default settings but for `sections`, reading `prices` from the earliest on."""
-    kafka = {"start": "earliest"} | sections.pop("kafka", {})  # type: ignore[operator]
+    kafka = {"start": "earliest"} | sections.pop("kafka", {})
     service = await default_service(bootstrap, folder, kafka=kafka, **sections)
     service.settings["kafka"]["topics"] = service.settings["kafka"]["topics"] | {"prices": prices}
     service.arguments = [] if schedule is None else ["--schedule", schedule]
@@ -131,8 +135,16 @@ async def burst(
     for number, message in enumerate(values):
         await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
         sent.append(time.perf_counter())
-        await producer.send(topic, message.value, key=message.key, partition=0)
+        await producer.send(topic, message.value, key=message.key, partition=message.partition)
     return [seen - start for start, seen in zip(sent, await seeing, strict=True)]
+
+
+async def volley(producer: AIOKafkaProducer, topic: str, values: Sequence[Message], answers: Answers) -> float:
+    """Send all at once; seconds until the answer to the last is seen."""
+    seeing, began = asyncio.create_task(answers.seen(len(values))), time.perf_counter()
+    for message in values:
+        await producer.send(topic, message.value, key=message.key, partition=message.partition)
+    return (await seeing)[-1] - began
 
 
 @asynccontextmanager
@@ -155,12 +167,12 @@ class Rate:
     cpu: float
 
 
-async def worked_off(bootstrap: str, group: str, ticks: int, pids: Sequence[int]) -> Rate:
-    """Watch a group until it has committed so many; both rates without the first twentieth."""
+async def worked_off(bootstrap: str, group: str, ticks: int, pids: Sequence[int], before: int = 0) -> Rate:
+    """Watch a group until it has committed so many, beyond those of `before`; without the first twentieth of them."""
     began = spent = first = 0.0
     async with _admin(bootstrap) as admin, asyncio.timeout(_PATIENCE):
         while True:
-            done = await _committed(admin, group)
+            done = await _committed(admin, group) - before
             now = time.perf_counter()
             if not first and done >= _SOME * ticks:
                 began, spent, first = now, sum(map(cpu, pids)), done

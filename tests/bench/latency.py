@@ -2,9 +2,9 @@
 
     scripts/bench latency [--ticks N] [--rounds N] [--rate R] [--training-ticks N] [--quix PYTHON]
 
-The daemon (default settings, 10 symbols, a model of the store) and aiokafka alone, which passes on what it reads, run in
-both delivery modes all the while, each with topics of its own, and get their ticks by turns. From just before a tick is
-sent until a `read_committed` subscriber has the answer.
+The daemon (default settings, 10 symbols, a model of the store) and aiokafka alone, which passes on what it reads, run
+in both delivery modes all the while, each with topics of its own, and get their ticks by turns. From just before a tick
+is sent until a `read_committed` subscriber has the answer.
 
 `training`: a daemon that trains on 800 ticks (exactly once) while it gets ticks, beside the same before and after that.
 
