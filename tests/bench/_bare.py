@@ -6,6 +6,7 @@ As the daemon does: exactly once a batch is a transaction with its offset, at le
 """
 
 import asyncio
+import logging
 import sys
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -51,4 +52,5 @@ async def _send(producer: AIOKafkaProducer, target: str, records: list[object]) 
 
 
 if __name__ == "__main__":
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it tells each of those retries
     asyncio.run(serve(*sys.argv[1:]))

@@ -3,8 +3,9 @@
     scripts/bench growth [--ticks N] [--rounds N] [--most N]
 
 Of the default settings (10 symbols, unless they are what grows), for the units of the article's profile at 2 symbols
-too. The models are of the weights that they are born with: a tick's time does not depend on them. The sizes of a picture
-take turns; each round is the median of its ticks. The slope is the exponent: 1 where twice the size costs twice as much.
+too. The models are of the weights that they are born with: a tick's time does not depend on them. The sizes of a
+picture take turns; each round is the median of its ticks. The slope is the exponent: 1 where twice the size costs
+twice as much.
 
 `streams` are engines of their own by turns, as ticks of many streams come, which share one model's weights.
 """
@@ -117,7 +118,7 @@ def timed(work: Iterator[None], turns: int) -> float:
 def served(model: LstmForecaster, history: int = 20_000, ticks: int = 100) -> Iterator[None]:
     """An engine's ticks, one a turn, in which `model` serves after the first so many, which are no turns."""
     engine = ForecastEngine(EngineSettings(symbols=model.symbols, every=0, history=history))
-    coming = _ticks(model.symbols)
+    coming = ticks_of(model.symbols)
     for _ in range(ticks):
         engine.process(next(coming))
     ready = engine.catch_up(model, RING)
@@ -139,7 +140,7 @@ def _streams(model: LstmForecaster, count: int) -> Iterator[None]:
         yield
 
 
-def _ticks(symbols: Sequence[str]) -> Iterator[Tick]:
+def ticks_of(symbols: Sequence[str]) -> Iterator[Tick]:
     """Prices that walk to and fro, a minute apart."""
     draw = np.random.default_rng(0).normal(scale=1e-3, size=(_PATH, len(symbols)))
     path = (100.0 * np.exp(draw.cumsum(axis=0))).tolist()
