@@ -9,6 +9,7 @@ imported by a Python that does nothing else, by turns with the daemon.
 
 import argparse
 import asyncio
+import re
 import subprocess
 import sys
 import tempfile
@@ -90,5 +91,6 @@ async def _life(service: Service, bootstrap: str, row: int, ticks: int, began: f
 def _tensorflow() -> Taken:
     began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    status = dict(line.split(":", 1) for line in done.stdout.splitlines())
-    return time.perf_counter() - began, int(status["VmRSS"].split()[0]) * 1024 / 1e6
+    found = re.search(r"^VmRSS:\s+(\d+) kB", done.stdout, re.MULTILINE)
+    assert found is not None, done.stdout
+    return time.perf_counter() - began, int(found[1]) * 1024 / 1e6

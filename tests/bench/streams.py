@@ -13,7 +13,7 @@ Streams of 10 symbols each over 12 partitions, exactly once, by what serves them
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,22 @@ from tests.bench._result import Figure, Limit, Result
 from tests.e2e.feeding import START
 
 PARTITIONS, SYMBOLS = 12, 10
-SHARINGS = {"persistence": (0, Limit(1.5)), "stream": (WINDOW, None)}
-"""By what serves: ticks before it does, and the limit of a tick's cost beside that of one stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """A way to serve many streams. before: ticks of a stream before a model serves it, 0: none does.
+
+    settings: of the daemon, by section. limit: of a tick's cost, beside that of one stream.
+    """
+
+    before: int = 0
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    limit: Limit | None = None
+
+
+SHARINGS = {"persistence": Sharing(), "stream": Sharing(WINDOW)}
+"""One model for all streams (`model.sharing`) has its line here, with a limit of 1.5."""
 
 _BACKLOG = 10_000  # ticks of which the cost is taken
 
@@ -78,7 +92,11 @@ def run(arguments: argparse.Namespace) -> Result:
             Figure.of(f"{sharing}, memory per stream", "MB", [many.memory]),
             single,
             Figure.of(
-                f"{sharing}, processor, {arguments.streams:,} streams", "us/tick", costs, single, SHARINGS[sharing][1]
+                f"{sharing}, processor, {arguments.streams:,} streams",
+                "us/tick",
+                costs,
+                single,
+                SHARINGS[sharing].limit,
             ),
         ]
     return Result("streams", tuple(figures), details={"streams": arguments.streams, "partitions": PARTITIONS})
@@ -96,14 +114,15 @@ async def _served(
     """From the start of a daemon that knows none of the streams."""
     folder.mkdir()
     topic, seen = await make_topic(bootstrap, "prices", PARTITIONS), Seen()
-    before, schedule = SHARINGS[sharing][0], None
-    if before:
+    way, schedule = SHARINGS[sharing], None
+    if way.before:
         model = _models.artifact(Profile.of("default"), SYMBOLS, network)
-        schedule = _models.store(folder / "models", [key.decode() for key in keys], model, START, before)
-    async with await daemon(bootstrap, folder, topic, schedule, retrain={"every": 0}) as service:
+        schedule = _models.store(folder / "models", [key.decode() for key in keys], model, START, way.before)
+    settings = {"retrain": {"every": 0}, **way.settings}
+    async with await daemon(bootstrap, folder, topic, schedule, **settings) as service:
         await service.ready()
         group, memory = service.settings["kafka"]["group_id"], resident(service.pid)
-        rows = max(1, before)
+        rows = max(1, way.before)
         await send(bootstrap, topic, messages(SYMBOLS, rows, 0, keys, PARTITIONS))
         await caught_up(bootstrap, group, rows * len(keys))
         for _ in range(rounds):
