@@ -70,13 +70,15 @@ class Watch:
     def take(self, message: Any) -> None:
         """Take in the value of a record; what is no forecast is counted in `foreign`."""
         try:
-            stream = str(message["stream"])
-            for symbol in message["yhat"]:
+            stream, forecasts = str(message["stream"]), message["yhat"]
+            if not isinstance(forecasts, Mapping):
+                raise TypeError("no price by symbol")
+            for symbol in forecasts:
                 row = self.rows.get((stream, symbol)) or Watched(stream, symbol)
                 row.take(message)
                 self.rows.pop((stream, symbol), None)
                 self.rows[stream, symbol] = row  # at the end: the first is the one that has been silent for longest
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
             self.foreign += 1
             return
         self.forecasts += 1

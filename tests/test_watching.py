@@ -66,8 +66,18 @@ def test_a_price_that_is_not_known_is_a_dash() -> None:
     assert drawn(watch)[-1].split()[3] == "-"
 
 
+LISTED = {"stream": "s", "as_of": 1, "target": 2, "model": "m"} | {
+    name: [0] for name in ("last", "yhat", "yhat_lower", "yhat_upper")
+}
+
+
 @pytest.mark.parametrize(
-    "value", [None, 7, [], {}, {"stream": 1, "yhat": {"A": 1}}, {"stream": "s", "yhat": {"A": {}}}]
+    "value",
+    [
+        *(None, 7, [], {}, {"stream": 1, "yhat": {"A": 1}}, {"stream": "s", "yhat": {"A": {}}}),
+        {**LISTED, "yhat": [1.0, 2.0]},
+        LISTED,
+    ],
 )
 def test_what_is_no_forecast_is_counted_and_said(value: Any) -> None:
     watch = Watch()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import ExitCode
+from streamer.errors import ConfigError, ExitCode
 
 _EPILOG = """\
 examples:
@@ -54,13 +54,19 @@ def handle(arguments: argparse.Namespace) -> int:
     def read() -> Settings:
         return load(arguments.config, os.environ)
 
+    def read_again() -> Settings:
+        # A pipe has nothing more to say, or for ever: what is not in it would go back to its default.
+        if (path := arguments.config) is not None and path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no file, so it cannot be read again: restart the daemon")
+        return read()
+
     settings = read()
     logs.configure(settings.log.level, settings.log.format)
 
     async def serve() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        daemon = Daemon(settings, stop, schedule=arguments.schedule, load=read)
+        daemon = Daemon(settings, stop, schedule=arguments.schedule, load=read_again)
         with on_hangup(daemon.ask_for_reload):
             await daemon.run()
 

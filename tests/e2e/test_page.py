@@ -1,6 +1,7 @@
 """The live page in a real Chromium, of a real daemon on a real Kafka."""
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -82,6 +83,35 @@ async def test_the_page_shows_the_forecast_that_is_in_the_topic_and_follows(
         await shows_the_newest(page, service, f"{prices}-0", "a")
         assert heard.origins == {service.url}
         assert all("net::ERR_" in each for each in heard.complaints), "but for the line nothing is wrong"
+
+
+async def test_an_axis_has_an_end_and_a_number_a_length_whatever_is_drawn(
+    bootstrap: str, topics: Topics, tmp_path: Path, browser: Browser
+) -> None:
+    """Of a price that stands still but for rounding, and of the smallest and the largest."""
+    async with Service(bootstrap, tmp_path, await topics.create("prices")) as service:
+        await service.ready()
+        page, heard = await opened(browser, service)
+        ranges = [[0.3, 0.1 + 0.2], [1e17, 1e17 + 16], [-0.5, 2.0], [1e-310, 2e-310], [1e299, 2e299], [7.0, 7.0]]
+        found = await page.evaluate(
+            """async (ranges) => {
+                const { ticks } = await import("/page/chart.js");
+                return ranges.map(([low, high]) => ticks(low, high, 5));
+            }""",
+            ranges,
+        )
+        texts = await page.evaluate(
+            """async (values) => {
+                const { number } = await import("/page/text.js");
+                return values.map((value) => number(value)).concat(number(2e-120, 121));
+            }""",
+            [0, 1.5, 1e-9, -1e300],
+        )
+        assert heard.complaints == []
+    assert all(1 <= len(marks) <= 12 for marks in found), found
+    assert found[2] == [-0.5, 0.0, 0.5, 1.0, 1.5, 2.0]
+    assert all(math.copysign(1.0, mark) > 0 for mark in found[2][1:]), "no -0"
+    assert texts == ["0.00", "1.50000", "1.00000e-9", "-1.00000e+300", "2.00000e-120"]
 
 
 async def shows_the_newest(page: Page, service: Service, stream: str, symbol: str) -> None:

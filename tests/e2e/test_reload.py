@@ -132,10 +132,15 @@ async def test_what_is_refused_is_told_with_its_place_and_all_goes_on(
         assert (status, json.loads(body)["needs_restart"]) == (409, ["http.port"])
         config.write_text("{")
         assert (await service.post("/-/reload", TOKEN))[0] == 409
+        config.unlink()
+        os.mkfifo(config)
+        status, body = await service.post("/-/reload", TOKEN)
+        assert (status, json.loads(body)["error"].split(": ", 1)[1].split(",")[0]) == (409, "is no file")
+        config.unlink()
         assert (await service.post("/-/reload", "wrong"))[0] == 401
         scrape = await service.metrics()
         assert scrape.each("streamer_config_last_reload_successful") == [0]
-        assert scrape.total("streamer_config_reloads_total", outcome="refused") == 4
+        assert scrape.total("streamer_config_reloads_total", outcome="refused") == 5
         assert scrape.total("streamer_config_reloads_total", outcome="taken") == 0
 
         config.write_text(good)

@@ -12,11 +12,12 @@ function drawn(name, attributes, text) {
 // Round values that divide a range into about `wanted` parts.
 export function ticks(low, high, wanted) {
   const raw = (high - low) / wanted;
-  if (!(raw > 0)) return [low];
+  // A range of a few roundings is none: its parts are no numbers of their own.
+  if (!(raw > 1e-12 * Math.max(Math.abs(low), Math.abs(high)))) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((each) => each * power >= raw);
   const found = [];
-  for (let at = Math.ceil(low / step); at * step <= high; at += 1) found.push(at * step);
+  for (let at = Math.ceil(low / step); at * step <= high; at += 1) found.push(at * step + 0); // + 0: no -0
   return found;
 }
 

@@ -49,7 +49,9 @@ export function digits(scale) {
 
 export function number(value, places) {
   if (value === null || value === undefined) return "–";
-  const most = places ?? Math.min(8, digits(Math.abs(value) / 1000));
+  const size = Math.abs(value);
+  if (value !== 0 && (size < 1e-6 || size >= 1e15)) return value.toExponential(5);
+  const most = Math.min(20, places ?? digits(size / 1000));
   return value.toLocaleString("en-US", { minimumFractionDigits: most, maximumFractionDigits: most });
 }
 
