@@ -27,6 +27,9 @@ from tests.support import CHECKOUT, eventually
 WINDOW = 100
 """Ticks before a model of the store serves."""
 
+WARM = WINDOW + 10
+"""Ticks before anything is measured: with the first after WINDOW the model is loaded and replays them."""
+
 _PATIENCE = 600.0
 _SOME = 0.05  # share of a backlog after which a rate counts: the first batches meet cold caches
 

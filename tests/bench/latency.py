@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.bench import _models
 from tests.bench._drive import (
+    WARM,
     WINDOW,
     Answers,
     burst,
@@ -128,7 +129,7 @@ async def _rounds(
 ) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {line.name: [] for line in lines}
     for number in range(arguments.rounds):
-        values = messages(SYMBOLS, arguments.ticks, WINDOW + number * arguments.ticks)
+        values = messages(SYMBOLS, arguments.ticks, WARM + number * arguments.ticks)
         for line in lines:
             found[line.name].append(await burst(producer, line.topic, values, line.answers, arguments.rate))
     return found
@@ -139,10 +140,10 @@ async def _ours(bootstrap: str, folder: Path, mode: str, profile: Profile, expor
     topic = await make_topic(bootstrap, "prices")
     model = _models.artifact(profile, SYMBOLS, exported)
     schedule = _models.store(folder / f"models-{topic}", [f"{topic}-0"], model, START, WINDOW)
-    await send(bootstrap, topic, messages(SYMBOLS, WINDOW))
+    await send(bootstrap, topic, messages(SYMBOLS, WARM))
     async with await daemon(bootstrap, folder, topic, schedule, kafka={"delivery": mode}) as service:
         await service.ready()
-        await caught_up(bootstrap, service.settings["kafka"]["group_id"], WINDOW)
+        await caught_up(bootstrap, service.settings["kafka"]["group_id"], WARM)
         async with Answers.of(bootstrap, service.topic("forecasts")) as answers:
             yield Line(f"streamer {mode}", topic, answers)
 
@@ -155,8 +156,8 @@ async def _rival(
     options = {} if python is None else {"python": python}
     with rival(*script, bootstrap, topic, target, *more, **options):
         async with Answers.of(bootstrap, target) as answers:
-            seeing = asyncio.create_task(answers.seen(WINDOW))
-            await send(bootstrap, topic, messages(SYMBOLS, WINDOW))
+            seeing = asyncio.create_task(answers.seen(WARM))
+            await send(bootstrap, topic, messages(SYMBOLS, WARM))
             await seeing
             yield Line(name, topic, answers)
 

@@ -22,6 +22,7 @@ from statistics import mean
 
 from tests.bench import _models
 from tests.bench._drive import (
+    WARM,
     WINDOW,
     Answers,
     caught_up,
@@ -106,15 +107,15 @@ async def _shared(bootstrap: str, folder: Path, schedule: str, count: int, ticks
         for service in services:
             await (await stack.enter_async_context(service)).ready()
         await eventually(lambda: _is_shared(services), timeout=60)
-        await send(bootstrap, topic, messages(SYMBOLS, WINDOW, 0, KEYS, PARTITIONS))
-        await caught_up(bootstrap, group, WINDOW * PARTITIONS)
+        await send(bootstrap, topic, messages(SYMBOLS, WARM, 0, KEYS, PARTITIONS))
+        await caught_up(bootstrap, group, WARM * PARTITIONS)
         pids = [service.pid for service in services]
-        work = messages(SYMBOLS, rows, WINDOW, KEYS, PARTITIONS)
+        work = messages(SYMBOLS, rows, WARM, KEYS, PARTITIONS)
         sending = asyncio.create_task(send(bootstrap, topic, work))
-        rate = await worked_off(bootstrap, group, len(work), pids, WINDOW * PARTITIONS)
+        rate = await worked_off(bootstrap, group, len(work), pids, WARM * PARTITIONS)
         await sending
         shares = [(await service.metrics()).total("streamer_ticks_total") for service in services]
-        failover = None if count == 1 else await _failover(bootstrap, services, WINDOW + rows)
+        failover = None if count == 1 else await _failover(bootstrap, services, WARM + rows)
     return Seen(rate.per_second, shares, failover)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.bench import _models
 from tests.bench._drive import (
+    WARM,
     WINDOW,
     Answers,
     caught_up,
@@ -122,7 +123,7 @@ async def _served(
     async with await daemon(bootstrap, folder, topic, schedule, **settings) as service:
         await service.ready()
         group, memory = service.settings["kafka"]["group_id"], resident(service.pid)
-        rows = max(1, way.before)
+        rows = way.before + WARM - WINDOW
         await send(bootstrap, topic, messages(SYMBOLS, rows, 0, keys, PARTITIONS))
         await caught_up(bootstrap, group, rows * len(keys))
         for _ in range(rounds):

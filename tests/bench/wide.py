@@ -14,7 +14,19 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench import _models
-from tests.bench._drive import WINDOW, Answers, burst, caught_up, daemon, make_topic, messages, producing, rival, send
+from tests.bench._drive import (
+    WARM,
+    WINDOW,
+    Answers,
+    burst,
+    caught_up,
+    daemon,
+    make_topic,
+    messages,
+    producing,
+    rival,
+    send,
+)
 from tests.bench._models import Profile
 from tests.bench._parts import running_broker
 from tests.bench._result import Curve, Figure, Plot, Result
@@ -65,21 +77,21 @@ async def _width(
     topic, source, target = [await make_topic(bootstrap, role) for role in ("prices", "prices", "rival")]
     model = _models.artifact(profile, size, network)
     schedule = _models.store(folder / f"models-{size}", [f"{topic}-0"], model, START, WINDOW)
-    await send(bootstrap, topic, messages(size, WINDOW))
+    await send(bootstrap, topic, messages(size, WARM))
     found: Medians = ([], [])
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(await daemon(bootstrap, folder, topic, schedule))
         stack.enter_context(rival("-m", "tests.bench._bare", bootstrap, source, target, "exactly_once"))
         producer = await stack.enter_async_context(producing(bootstrap))
         await service.ready()
-        await caught_up(bootstrap, service.settings["kafka"]["group_id"], WINDOW)
+        await caught_up(bootstrap, service.settings["kafka"]["group_id"], WARM)
         answers = [
             await stack.enter_async_context(Answers.of(bootstrap, name))
             for name in (service.topic("forecasts"), target)
         ]
         await burst(producer, source, messages(size, 1), answers[1], arguments.rate)  # while it starts
         for number in range(arguments.rounds):
-            work = messages(size, arguments.ticks, WINDOW + number * arguments.ticks)
+            work = messages(size, arguments.ticks, WARM + number * arguments.ticks)
             for medians, name, seen in zip(found, (topic, source), answers, strict=True):
                 medians.append(1e3 * median(await burst(producer, name, work, seen, arguments.rate)))
     return found
