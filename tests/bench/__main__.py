@@ -24,7 +24,7 @@ _EPILOG = """\
 examples:
   scripts/bench                            all of them, one after the other (hours)
   scripts/bench --only tick,latency        some
-  scripts/bench tick --steps 2000          one, with options of its own; scripts/bench tick --help names them
+  scripts/bench tick --ticks 2000          one, with options of its own; scripts/bench tick --help names them
   scripts/bench -o before                  keep the figures, and plots, in before/result.json and before/report.html
   scripts/bench --compare before/result.json
 

@@ -8,6 +8,8 @@ As the daemon does: exactly once a batch is a transaction with its offset, at le
 import asyncio
 import logging
 import sys
+from itertools import chain
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -36,19 +38,22 @@ async def serve(bootstrap: str, source: str, target: str, delivery: str) -> None
     )
     async with producer, consumer:
         while True:
-            for tp, records in (await consumer.getmany(timeout_ms=500, max_records=_MOST)).items():
-                offset = {tp: records[-1].offset + 1}
-                if exactly_once:
-                    async with producer.transaction():
-                        await _send(producer, target, records)
-                        await producer.send_offsets_to_transaction(offset, group)
-                else:
-                    await asyncio.gather(*await _send(producer, target, records))
-                    await consumer.commit(offset)
+            batches = await consumer.getmany(timeout_ms=500, max_records=_MOST)
+            offsets = {tp: records[-1].offset + 1 for tp, records in batches.items()}
+            records = list(chain.from_iterable(batches.values()))
+            if not records:
+                continue
+            if exactly_once:
+                async with producer.transaction():
+                    await _send(producer, target, records)
+                    await producer.send_offsets_to_transaction(offsets, group)
+            else:
+                await asyncio.gather(*await _send(producer, target, records))
+                await consumer.commit(offsets)
 
 
-async def _send(producer: AIOKafkaProducer, target: str, records: list[object]) -> list[asyncio.Future[object]]:
-    return [await producer.send(target, record.value, partition=record.partition) for record in records]  # type: ignore[attr-defined]
+async def _send(producer: AIOKafkaProducer, target: str, records: list[Any]) -> list[asyncio.Future[Any]]:
+    return [await producer.send(target, record.value, partition=record.partition) for record in records]
 
 
 if __name__ == "__main__":
