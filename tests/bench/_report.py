@@ -62,7 +62,7 @@ def _sections(results: Sequence[Result], earlier: Earlier | None) -> Iterator[st
             heads, [(row[0].removeprefix(f"{result.bench}: "), *row[1:]) for row in _rows(result, earlier)]
         )
         for note in _notes(result):
-            yield report.note(note)
+            yield report.note(note.removeprefix(f"{result.bench}: "))
         for plot in result.plots:
             yield report.picture(plot.title, picture(plot))
 
@@ -72,9 +72,10 @@ def picture(plot: Plot) -> go.Figure:
     figure = go.Figure()
     for curve in plot.curves:
         figure.add_scatter(x=curve.x, y=curve.y, mode="lines+markers", name=_named(curve.name, curve.slope))
-    figure.update_layout(template="plotly_white", height=380, showlegend=True, margin={"t": 10})
-    figure.update_xaxes(type="log", title=plot.x)
-    figure.update_yaxes(type="log", title=plot.y)
+    legend = {"orientation": "h", "y": 1.12, "x": 0}
+    figure.update_layout(template="plotly_white", height=380, showlegend=True, margin={"t": 10}, legend=legend)
+    figure.update_xaxes(type="log", dtick="D2", title=plot.x)
+    figure.update_yaxes(type="log", dtick="D2", title=plot.y)
     return figure
 
 
