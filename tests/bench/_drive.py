@@ -17,6 +17,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from tests.bench._models import STEP, symbols
 from tests.bench._parts import default_service
@@ -200,8 +201,8 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> int:
     """Sum over the partitions; 0 where the group is not known yet."""
     try:
         offsets = await admin.list_consumer_group_offsets(group)
-    except Exception as error:
-        if getattr(error, "retriable", False):
-            return 0
-        raise
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        return 0
     return sum(max(0, each.offset) for each in offsets.values())
