@@ -64,7 +64,7 @@ class Figure:
         pairs = list(zip(taken, beside.values, strict=False))
         if len(taken) != len(beside.values):
             pairs = [(statistics.median(taken), beside.value)]
-        ratios = tuple(own / other if other else math.nan for own, other in pairs)
+        ratios = tuple(own / other for own, other in pairs if other)
         return cls(name, unit, taken, beside.name, ratios, limit)
 
     @property
