@@ -36,35 +36,39 @@ th:first-child, td:first-child { text-align: left; }
 
 def html(result: Result) -> str:
     """The page."""
-    body = "\n".join(_sections(result))
+    return page("Backtest", _sections(result))
+
+
+def page(title: str, sections: Iterable[str]) -> str:
+    """A page of HTML `sections` below its title, whole in itself; the benchmarks' report is one too."""
+    body = "\n".join((f"<h1>{escape(title)}</h1>", *sections))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Backtest</title>\n<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _sections(result: Result) -> Iterator[str]:
     summary = result.summary
-    yield "<h1>Backtest</h1>"
-    yield _note(_overview(summary))
+    yield note(_overview(summary))
     for notice in summary["notices"]:
-        yield _note(notice)
+        yield note(notice)
     yield "<h2>Errors</h2>"
-    yield _note(
+    yield note(
         "RMSE in price units, all on the same cells. Persistence says “same as the last price”. "
         "Skill is 1 - RMSE served / RMSE of persistence: above 0 is better than the last price."
     )
     yield _errors(result)
     yield "<h2>Intervals</h2>"
-    yield _note(
+    yield note(
         f"Made to hold {result.coverage:.0%} of prices. The Winkler score is the width plus a fine for prices outside,"
         " and lower is better. Beside it, the same calibration around the last price."
     )
     yield _intervals(result)
     yield "<h2>Copycat check</h2>"
-    yield _note(
+    yield note(
         "Correlation of the predicted change with the change before it, and with the change that was to be predicted."
         " A forecast that only repeats has the first and not the second."
     )
@@ -72,7 +76,7 @@ def _sections(result: Result) -> Iterator[str]:
     yield "<h2>Models</h2>"
     yield _models(result)
     yield from _targets(result)
-    yield _note(f"streamer {escape(__version__)}")
+    yield note(f"streamer {escape(__version__)}")
 
 
 def _overview(summary: Mapping[str, Any]) -> str:
@@ -106,7 +110,7 @@ def _by_symbol(result: Result, heads: Mapping[str, str]) -> str:
     """A row per target with the summary's figures; heads: by the figure's name."""
     figures = result.summary["symbols"]
     rows = ((symbol, *(formatted(name, each[name]) for name in heads)) for symbol, each in figures.items())
-    return _table(["symbol", *heads.values()], rows)
+    return table(["symbol", *heads.values()], rows)
 
 
 def _models(result: Result) -> str:
@@ -115,10 +119,10 @@ def _models(result: Result) -> str:
     trainings, swaps = result.summary["models"], result.summary["swaps"]
     if not trainings:
         rows = ((swap["model"], swap["after"], *_span(result, swap["model"])) for swap in swaps)
-        return _table(["model", "swapped in after", *spans], rows)
+        return table(["model", "swapped in after", *spans], rows)
     names = ("model", "after", "ticks", "outcome", "ratio", "persistence_ratio")
     heads = ["model", "trained up to", "ticks", "outcome", "RMSE / rival's", "RMSE / persistence's", *spans, "gate"]
-    return _table(
+    return table(
         heads,
         (
             (*(formatted(name, each[name]) for name in names), *_span(result, each["model"]), each["reason"])
@@ -139,10 +143,10 @@ def _targets(result: Result) -> Iterator[str]:
     """Each target's pictures."""
     scored = [column for column in result.columns if column.scored.any()]
     if len(scored) > _PICTURED:
-        yield _note(f"Pictures of the first {_PICTURED} of {len(scored)} targets follow; predicted.csv has all.")
+        yield note(f"Pictures of the first {_PICTURED} of {len(scored)} targets follow; predicted.csv has all.")
     for column in scored[:_PICTURED]:
         yield f"<h2>{escape(column.symbol)}</h2>"
-        yield _picture(
+        yield picture(
             "Predicted over true, the newest rows (drag to zoom, double click for all)", figures.prices(result, column)
         )
         yield '<div class="three">'
@@ -151,23 +155,26 @@ def _targets(result: Result) -> Iterator[str]:
 
 
 def _small(result: Result, column: Column) -> Iterator[str]:
-    yield _picture("Error against the last price", figures.error(result, column))
-    yield _picture("Coverage", figures.coverage(result, column))
+    yield picture("Error against the last price", figures.error(result, column))
+    yield picture("Coverage", figures.coverage(result, column))
     weights = figures.experts(result, column)
     if weights is not None:
-        yield _picture("Weights of the experts", weights)
+        yield picture("Weights of the experts", weights)
 
 
-def _picture(title: str, figure: go.Figure) -> str:
+def picture(title: str, figure: go.Figure) -> str:
+    """A figure below its title."""
     div = plotly.io.to_html(figure, config=_CONFIG, include_plotlyjs=False, full_html=False)
     return f"<div><h3>{escape(title)}</h3>{div}</div>"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text, a row of cells each."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     lines = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{lines}\n</table></div>'
 
 
-def _note(text: str) -> str:
+def note(text: str) -> str:
+    """A paragraph of text."""
     return f'<p class="note">{escape(text)}</p>'

@@ -1,6 +1,6 @@
 """The article's recipe and ours on the article's data, in one run: error in price steps, and time.
 
-    scripts/bench article [--config FILE] [--rows N] [--epochs N] [--seed N] [--json]
+    scripts/bench article [--config FILE] [--rows N] [--epochs N] [--seed N]
 
 Theirs: windows of 100 rows of prices, made apart in each part; a Keras LSTM and a dense layer, RMSprop, mean squared
 error, batch 450, 10 epochs, validation split 0.05, Keras defaults else. Ours: the daemon's training with
@@ -12,7 +12,6 @@ With --config config/article-stack.yaml both are the article's stack, five colum
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -30,16 +29,19 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.grid import Floats
 from streamer.core.outcome import Forecast
 from streamer.core.tick import Tick
+from streamer.errors import UsageError
 from streamer.model.dataset import TrainingSet
 from streamer.sawtooth import DROPPED, PERIOD, SYMBOLS, price_step, sawtooth
 from streamer.service import wiring
 from streamer.settings import Settings
+from tests.bench._result import Figure, Result
 from tests.support import CHECKOUT
 
 TRAINED = 0.9  # share of the rows
 WINDOW, BATCH, EPOCHS, VALIDATION = 100, 450, 10, 0.05
 COLUMNS = 2  # where the configuration lists no symbols
 ROWS = 1000 * PERIOD - DROPPED
+MEASURED = {"error": "price steps", "training": "s", "forecasts": "s", "time": "s", "processors": "s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Recipe:
     """RMSE in price steps by column, and seconds: of the training, of the forecasts, and of all processors in both."""
 
     rmse: dict[str, float]
@@ -86,49 +88,45 @@ class Result:
     forecasts: float
     processors: float
 
+    @property
+    def error(self) -> float:
+        """RMSE over all columns."""
+        return float(np.sqrt(np.mean(np.square(list(self.rmse.values())))))
 
-def main() -> None:
-    """Print errors, times and their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    @property
+    def time(self) -> float:
+        """Of both."""
+        return self.training + self.forecasts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--config", type=Path, default=CHECKOUT / "config" / "article.yaml", help="ours")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of data (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the article's recipe (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of both (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Both recipes, one after the other; UsageError."""
     if arguments.rows < 20 * WINDOW:
-        parser.error(f"--rows: found {arguments.rows}, at least {20 * WINDOW} leave rows to score after a window")
-    # Otherwise its start-up notes stand in the output; in effect only before the first import, so for the children.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        raise UsageError(f"--rows: found {arguments.rows}, at least {20 * WINDOW} leave rows to score after a window")
     work = Work(arguments.config, arguments.rows, arguments.epochs, arguments.seed)
-    figures = compared(work, _alone(ours, work), _alone(theirs, work))
-    if arguments.json:
-        print(json.dumps(figures))
-        return
-    for name in ("article", "streamer"):
-        figure = figures[name]
-        errors = "  ".join(f"{column} {error:.5f}" for column, error in figure["rmse"].items())
-        print(f"{name:9} RMSE in price steps: {errors}   {figure['training']:.1f} s training", end="")
-        print(f", {figure['forecasts']:.2f} s forecasting, {figure['processors']:.1f} s of processors")
-    ratios = ", ".join(f"{name} 1/{1 / figures[f'{name}_ratio']:.1f}" for name in ("rmse", "time", "processors"))
-    print(f"ratio     {ratios}   ({figures['scored']} forecasts scored)")
-
-
-def compared(work: Work, our: Result, their: Result) -> dict[str, Any]:
-    """Both and our share of their error (mean square over all columns) and time."""
-    errors = [np.sqrt(np.mean(np.square(list(result.rmse.values())))) for result in (our, their)]
-    return {
+    our, their = _alone(ours, work), _alone(theirs, work)
+    figures = []
+    for name, unit in MEASURED.items():
+        rival = Figure.of(f"article's {name}", unit, [getattr(their, name)])
+        figures += [rival, Figure.of(f"our {name}", unit, [getattr(our, name)], rival)]
+    details = {
         "rows": work.rows,
         "scored": work.rows - work.split - WINDOW,
-        "streamer": _figures(our),
-        "article": {"epochs": work.epochs, **_figures(their)},
-        "rmse_ratio": float(errors[0] / errors[1]),
-        "time_ratio": (our.training + our.forecasts) / (their.training + their.forecasts),
-        "processors_ratio": our.processors / their.processors,
+        "epochs": work.epochs,
+        "rmse": {"streamer": our.rmse, "article": their.rmse},
     }
+    return Result("article", tuple(figures), details=details)
 
 
-def ours(work: Work) -> Result:
+def ours(work: Work) -> Recipe:
     """Train as the daemon would on the first rows, and let its engine forecast the others, each before it is read."""
     engine = ForecastEngine(replace(wiring.engine_settings(work.settings), symbols=work.symbols, every=0))
     ticks = work.ticks
@@ -140,7 +138,7 @@ def ours(work: Work) -> Result:
     outcomes = [engine.process(tick).outcome for tick in ticks[work.split : -1]]
     done, busy = time.perf_counter(), time.process_time() - busy
     predicted = np.array([outcome.yhat for outcome in outcomes[WINDOW - 1 :] if isinstance(outcome, Forecast)])
-    return Result(_errors(work, predicted), trained - began, done - trained, busy)
+    return Recipe(_errors(work, predicted), trained - began, done - trained, busy)
 
 
 def _put_into_service(engine: ForecastEngine, settings: Settings) -> None:
@@ -157,7 +155,7 @@ def _put_into_service(engine: ForecastEngine, settings: Settings) -> None:
     engine.swap(ready)
 
 
-def theirs(work: Work) -> Result:
+def theirs(work: Work) -> Recipe:
     """The article's recipe: every row is copied into 100 windows, and 100 steps are run for every forecast."""
     import keras
 
@@ -174,7 +172,7 @@ def theirs(work: Work) -> Result:
     trained = time.perf_counter()
     predicted = model.predict(_windows(prices[work.split :], columns)[0], verbose=0)
     done, busy = time.perf_counter(), time.process_time() - busy
-    return Result(_errors(work, predicted), trained - began, done - trained, busy)
+    return Recipe(_errors(work, predicted), trained - began, done - trained, busy)
 
 
 def _windows(prices: np.ndarray, columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -201,12 +199,7 @@ def _errors(work: Work, predicted: Floats) -> dict[str, float]:
     return dict(zip(work.targets, rmse.tolist(), strict=True))
 
 
-def _figures(result: Result) -> dict[str, Any]:
-    seconds = {name: round(getattr(result, name), 3) for name in ("training", "forecasts", "processors")}
-    return {"rmse": result.rmse, **seconds}
-
-
-def _alone(run: Callable[[Work], Result], work: Work) -> Result:
+def _alone(run: Callable[[Work], Recipe], work: Work) -> Recipe:
     """In a process of its own, with TensorFlow loaded before its clock starts."""
     print(f"{run.__name__} ...", file=sys.stderr)
     with multiprocessing.get_context("spawn").Pool(1, initializer=_load) as pool:
@@ -215,7 +208,3 @@ def _alone(run: Callable[[Work], Result], work: Work) -> Result:
 
 def _load() -> None:
     import streamer.model.fit  # noqa: F401 - for its imports
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What a long life costs the daemon, on a real Kafka: memory, open files, threads, child processes.
 
-    scripts/bench leaks [--ticks N] [--trainings K] [--rate R] [--data CSV] [--json]
+    scripts/bench leaks [--ticks N] [--trainings K] [--rate R] [--data CSV]
 
 The ticks are fed to `streamer run` in K equal parts; after each, the training that it makes due is waited for, and the
 swap, if its model is promoted. Fits are short, and of a small network, since a fit is another process.
@@ -13,14 +13,12 @@ Looked at whenever another tenth of the ticks is through, with no training under
 - `anonymous_mb`: memory of its own (RssAnon); `resident_mb`: with pages of files that are mapped (VmRSS);
 - `files`: open descriptors; `threads`; `children`: processes of which it is the parent.
 
-`ratios` are of the last look to the first, `slope_mb`: what 10,000 ticks add to `anonymous_mb`, by least squares over
-the second half of the looks. Every offset's outcome is checked; a training that fails ends the run with an error.
+The ratios are of the last look to the first; the slope is what 10,000 ticks add to `anonymous_mb`, by least squares
+over the second half of the looks. Every offset's outcome is checked; a training that fails ends the run with an error.
 """
 
 import argparse
 import asyncio
-import json
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +28,7 @@ import numpy as np
 from streamer.core.tick import Tick
 from streamer.feeding import Publisher, Route
 from tests.bench._parts import Figures, Prices, check_outcomes, default_service, make_input, running_broker
+from tests.bench._result import Figure, Result
 from tests.e2e.harness import Service
 from tests.support import eventually
 
@@ -41,25 +40,36 @@ MEASURED = ("anonymous_mb", "resident_mb", "files", "threads", "children")
 OUTCOMES = ("promoted", "rejected", "failed", "skipped")
 
 
-def main() -> None:
-    """Run it and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--ticks", type=int, default=100_000, metavar="N", help="ticks to feed (%(default)s)")
     parser.add_argument("--trainings", type=int, default=50, metavar="K", help="(%(default)s)")
     parser.add_argument("--rate", type=float, default=1_000.0, metavar="R", help="a second (%(default)s)")
     parser.add_argument("--data", type=Path, metavar="CSV", help="prices by the minute (real ones, or a random walk)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Feed, train, look."""
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as name:
         prices = Prices.given_or_real(arguments.data, Path(name))
         ticks = list(prices.there_and_back(arguments.ticks))
-        figures = asyncio.run(measure(Path(name), ticks, arguments.trainings, arguments.rate))
-    print(json.dumps(figures) if arguments.json else _table(figures))
+        found = asyncio.run(measure(Path(name), ticks, arguments.trainings, arguments.rate))
+    looks, figures = found["looks"], []
+    for name in MEASURED:
+        first = Figure.of(f"{name} at the first look", _unit(name), [looks[0][name]])
+        figures += [first, Figure.of(f"{name} at the last", _unit(name), [looks[-1][name]], first)]
+    if found["slope_mb"] is not None:
+        figures.append(Figure.of("memory of 10,000 ticks more", "MB", [found["slope_mb"]]))
+    return Result("leaks", tuple(figures), details=found)
+
+
+def _unit(name: str) -> str:
+    return "MB" if name.endswith("_mb") else ""
 
 
 async def measure(folder: Path, ticks: list[Tick], trainings: int, rate: float) -> Figures:
     """Feed `ticks`, `rate` a second, with so many trainings; AssertionError where an outcome is wrong."""
-    load, part, tenth = os.getloadavg(), len(ticks) // trainings, len(ticks) // LOOKS
+    part, tenth = len(ticks) // trainings, len(ticks) // LOOKS
     retrain = {"first": part, "every": part, "drift": 0, "history": part}
     looks: list[Figures] = []
     with running_broker(folder) as bootstrap:
@@ -79,9 +89,7 @@ async def measure(folder: Path, ticks: list[Tick], trainings: int, rate: float) 
         "ticks": part * trainings,
         "trainings": outcomes,
         "looks": looks,
-        "ratios": {name: _ratio(looks[0][name], looks[-1][name]) for name in MEASURED},
         "slope_mb": _slope(looks[(len(looks) - 1) // 2 :]),
-        "load_average": {"before": load[0], "after": os.getloadavg()[0]},
     }
 
 
@@ -118,26 +126,8 @@ async def _check(service: Service, ticks: list[Tick]) -> None:
     assert not published.dead_letters
 
 
-def _ratio(first: float, last: float) -> float | None:
-    """None: there was none at first."""
-    return round(last / first, 3) if first else None
-
-
 def _slope(looks: list[Figures]) -> float | None:
     if len(looks) < 2:
         return None
     ticks, memory = ([look[name] for look in looks] for name in ("ticks", "anonymous_mb"))
     return round(1e4 * float(np.polyfit(ticks, memory, 1)[0]), 3)
-
-
-def _table(figures: Figures) -> str:
-    """The figures for people."""
-    names = ("ticks", *MEASURED)
-    lines = ["".join(f"{name:>14}" for name in names)]
-    lines += ["".join(f"{look[name]:>14}" for name in names) for look in figures["looks"]]
-    lines += [f"{name}: {json.dumps(value)}" for name, value in figures.items() if name != "looks"]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,19 @@
 """No false skill: random walks, on which nothing beats the last price, through the whole thing.
 
-    scripts/bench random_walks [--seeds N] [--rows N] [--processes N] [--json]
+    scripts/bench random_walks [--seeds N] [--rows N] [--processes N]
 
 Five symbols; Gaussian returns, and Student-t ones under stochastic volatility. A model is trained with the default
 settings on the first 90 % of the rows, and the engine serves it tick by tick on the rest. It serves whatever the gate
-said of it: what is published has to be harmless without that luck. Printed for each kind of walk: RMSE over
-persistence's, geometric mean over symbols, as the mean of the seeds and as the worst of them.
+said of it: what is published has to be harmless without that luck. For each kind of walk: RMSE over persistence's,
+geometric mean over symbols, as the median of the seeds, and between the best and the worst of them.
 """
 
 import argparse
-import json
 import multiprocessing
-import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +25,7 @@ from streamer.core.tick import Tick
 from streamer.model.dataset import TrainingSet
 from streamer.service import wiring
 from streamer.settings import Settings
+from tests.bench._result import Figure, Result
 
 SYMBOLS = ("A", "B", "C", "D", "E")
 KINDS = ("gaussian", "student")
@@ -40,7 +37,7 @@ _PERSISTENCE_OF_VOLATILITY, _VOLATILITY_OF_VOLATILITY = 0.98, 0.15  # of its log
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Walk:
     """One walk: each forecaster's RMSE over persistence's, and whether the gate would have let the model serve."""
 
     kind: str
@@ -49,28 +46,27 @@ class Result:
     promoted: bool
 
 
-def main() -> None:
-    """Print mean and worst ratio per kind of walk."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--seeds", type=int, default=20, help="walks of each kind (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=6_000, help="ticks of each walk (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    # Otherwise its start-up notes stand in the output; in effect only before the first import, so for the children.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    results = measure(arguments.seeds, arguments.rows, arguments.processes)
-    summary = {kind: summarized([result for result in results if result.kind == kind]) for kind in KINDS}
-    if arguments.json:
-        print(json.dumps({"summary": summary, "walks": [asdict(result) for result in results]}))
-        return
-    for kind, figures in summary.items():
-        for name, (mean, worst) in figures["ratios"].items():
-            print(f"{kind:10} {name:8} mean {mean:.5f}  worst {worst:.5f}")
-        print(f"{kind:10} {figures['promoted']} of {arguments.seeds} models past the gate")
 
 
-def measure(seeds: int, rows: int, processes: int) -> list[Result]:
+def run(arguments: argparse.Namespace) -> Result:
+    """Serve all walks; a forecaster's RMSE has no unit but persistence's."""
+    walks = measure(arguments.seeds, arguments.rows, arguments.processes)
+    figures = []
+    for kind in KINDS:
+        own = [walk for walk in walks if walk.kind == kind]
+        for name in own[0].ratios if own else ():
+            ratios = tuple(walk.ratios[name] for walk in own)
+            figures.append(Figure(f"{kind}, {name}", "", ratios, "persistence", ratios))
+        figures.append(Figure.of(f"{kind}, models past the gate", "", [sum(walk.promoted for walk in own)]))
+    return Result("random_walks", tuple(figures), details={"walks": [asdict(walk) for walk in walks]})
+
+
+def measure(seeds: int, rows: int, processes: int) -> list[Walk]:
     """All walks, each in a process of its own: TensorFlow leaks across fits."""
     work = [(kind, seed, rows) for seed in range(seeds) for kind in KINDS]
     results = []
@@ -79,16 +75,6 @@ def measure(seeds: int, rows: int, processes: int) -> list[Result]:
             print(f"{done} of {len(work)}: {result}", file=sys.stderr)
             results.append(result)
     return sorted(results, key=lambda result: (result.kind, result.seed))
-
-
-def summarized(results: Sequence[Result]) -> dict[str, Any]:
-    """Mean and worst ratio by forecaster, and the number of models past the gate."""
-    names = results[0].ratios if results else {}
-    ratios = {name: [result.ratios[name] for result in results] for name in names}
-    return {
-        "ratios": {name: (float(np.mean(each)), max(each)) for name, each in ratios.items()},
-        "promoted": sum(result.promoted for result in results),
-    }
 
 
 def walk(kind: str, seed: int, rows: int) -> Floats:
@@ -107,7 +93,7 @@ def walk(kind: str, seed: int, rows: int) -> Floats:
     return prices
 
 
-def served(work: tuple[str, int, int]) -> Result:
+def served(work: tuple[str, int, int]) -> Walk:
     """Train on the first rows of a walk (kind, seed, rows) and serve the rest."""
     kind, seed, rows = work
     settings = load(None, {}, {"kafka.bootstrap_servers": "127.0.0.1:9092"})  # none is asked for anything
@@ -124,7 +110,7 @@ def served(work: tuple[str, int, int]) -> Result:
     errors = np.sqrt(engine.scoreboard.squared_error_total - before)
     ratios = np.exp(np.log(errors / errors[:, [FORECASTERS.index(PERSISTENCE)]]).mean(axis=0))
     named = zip(FORECASTERS, ratios.round(6).tolist(), strict=True)
-    return Result(kind, seed, {name: ratio for name, ratio in named if name != PERSISTENCE}, promoted)
+    return Walk(kind, seed, {name: ratio for name, ratio in named if name != PERSISTENCE}, promoted)
 
 
 def _put_into_service(engine: ForecastEngine, settings: Settings) -> bool:
@@ -141,7 +127,3 @@ def _put_into_service(engine: ForecastEngine, settings: Settings) -> bool:
     ready.advance(len(engine.history))
     engine.swap(ready)
     return result.promoted
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """SIGKILL in the middle of a feed, on a real Kafka: nothing is lost or repeated, and the run can be repeated.
 
-    scripts/bench recovery [--ticks N] [--rate R] [--kills K] [--data CSV] [--json]
+    scripts/bench recovery [--ticks N] [--rate R] [--kills K] [--data CSV]
 
 `streamer feed` sends the ticks to `streamer run`, default settings but for `retrain`. When a third of them is
 through and the last training has ended, the rest follows, in which the daemon is killed K times at even distances and
@@ -14,8 +14,6 @@ the rejoining of the group are in it.
 
 import argparse
 import asyncio
-import json
-import os
 import tempfile
 from collections import Counter
 from itertools import pairwise
@@ -23,6 +21,7 @@ from pathlib import Path
 
 from tests.bench._latency import Watch
 from tests.bench._parts import Figures, Prices, check_outcomes, default_service, feed, make_input, running_broker
+from tests.bench._result import Figure, Result
 from tests.e2e.feeding import Published
 from tests.e2e.harness import Service
 from tests.support import eventually
@@ -31,22 +30,21 @@ RETRAIN = {"first": 6_000, "every": 2_000}  # on fewer of the real prices a netw
 KAFKA = {"instance_id": "bench", "start": "earliest"}
 
 
-def main() -> None:
-    """Run it and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--ticks", type=int, default=30_000, metavar="N", help="ticks to feed (%(default)s)")
     parser.add_argument("--rate", type=float, default=500.0, metavar="R", help="a second (%(default)s)")
     parser.add_argument("--kills", type=int, default=3, metavar="K", help="(%(default)s)")
     parser.add_argument("--data", type=Path, metavar="CSV", help="prices by the minute (real ones, or a random walk)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Feed, kill, repeat."""
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as name:
         prices = Prices.given_or_real(arguments.data, Path(name))
-        figures = asyncio.run(measure(Path(name), prices, arguments.ticks, arguments.rate, arguments.kills))
-    if arguments.json:
-        print(json.dumps(figures))
-    else:
-        print("\n".join(f"{name}: {json.dumps(value)}" for name, value in figures.items()))
+        found = asyncio.run(measure(Path(name), prices, arguments.ticks, arguments.rate, arguments.kills))
+    figures = (Figure.of("silent around a kill", "s", found["silent"]),)
+    return Result("recovery", figures, details=found)
 
 
 async def measure(folder: Path, prices: Prices, ticks: int, rate: float, kills: int) -> Figures:
@@ -76,7 +74,6 @@ async def measure(folder: Path, prices: Prices, ticks: int, rate: float, kills: 
         "kills": kills,
         "silent": [round(seconds, 2) for seconds in silent],
         "swaps": service.swaps(f"{service.topic('prices')}-0"),
-        "load_average": os.getloadavg()[0],
     }
 
 
@@ -103,7 +100,3 @@ async def _repeat(disturbed: Service, published: Published, folder: Path) -> Non
     assert scrape.total("streamer_retrains_total") == 0
     assert (await service.published()).forecast_values() == published.forecast_values()
     assert len(published.models()) > 1, "no model was promoted in time, so that its restoring was not seen"
-
-
-if __name__ == "__main__":
-    main()

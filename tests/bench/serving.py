@@ -1,6 +1,6 @@
 """The daemon on a real Kafka: what a tick's way costs while a training runs, beside what it costs without one.
 
-    scripts/bench serving [--ticks N] [--rate R] [--data CSV] [--json]
+    scripts/bench serving [--ticks N] [--rate R] [--data CSV]
 
 `streamer feed` sends the ticks to `streamer run`, which has its default settings but for `retrain.every`. Trainings
 follow so closely on each other at 500 ticks/s that little is left between them: afterwards the daemon is started again
@@ -22,13 +22,12 @@ Every offset's outcome is checked against the file that was fed; a wrong one end
 
 import argparse
 import asyncio
-import json
-import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import _latency
-from tests.bench._latency import NETWORK, PERSISTENCE, PHASES, Watch
+from tests.bench._latency import BOTH, IDLE, NETWORK, PERSISTENCE, TRAINING, Watch
 from tests.bench._parts import (
     Figures,
     Prices,
@@ -39,6 +38,7 @@ from tests.bench._parts import (
     make_input,
     running_broker,
 )
+from tests.bench._result import Figure, Result
 from tests.e2e.harness import Samples, Service
 from tests.support import read_all
 
@@ -47,23 +47,39 @@ IDLE_SECONDS = 10.0
 HISTOGRAMS = {"tick_to_forecast": "streamer_tick_to_forecast_seconds", "engine": "streamer_engine_seconds"}
 
 
-def main() -> None:
-    """Run it and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--ticks", type=int, default=10_000, metavar="N", help="ticks with trainings (%(default)s)")
     parser.add_argument("--rate", type=float, default=500.0, metavar="R", help="a second (%(default)s)")
     parser.add_argument("--data", type=Path, metavar="CSV", help="prices by the minute (real ones, or a random walk)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """Feed with trainings, then without."""
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as name:
         prices = Prices.given_or_real(arguments.data, Path(name))
-        figures = asyncio.run(measure(Path(name), prices, arguments.ticks, arguments.rate))
-    print(json.dumps(figures) if arguments.json else _table(figures))
+        found = asyncio.run(measure(Path(name), prices, arguments.ticks, arguments.rate))
+    figures = [figure for name in ("visible", *HISTOGRAMS) for figure in _quantiles(name, found[name])]
+    figures += [
+        Figure.of(f"memory, {life}", "MB", [found["memory_mb"][life]["resident"]]) for life in ("trained", "idle")
+    ]
+    return Result("serving", tuple(figures), details=found)
+
+
+def _quantiles(name: str, phases: Figures) -> Iterator[Figure]:
+    """Each phase that had ticks; training's beside idle's."""
+    for served in (PERSISTENCE, NETWORK, BOTH):
+        for quantile in ("p50", "p99"):
+            idle, training = (phases[f"{served} {activity}"].get(quantile) for activity in (IDLE, TRAINING))
+            if idle is None:
+                continue
+            yield (beside := Figure.of(f"{name} {quantile}, {served} {IDLE}", "ms", [idle]))
+            if training is not None:
+                yield Figure.of(f"{name} {quantile}, {served} {TRAINING}", "ms", [training], beside)
 
 
 async def measure(folder: Path, prices: Prices, ticks: int, rate: float) -> Figures:
     """Feed the first `ticks` rows, `rate` a second, and some more; AssertionError where an outcome is wrong."""
-    load = os.getloadavg()
     end = ticks + round(rate * IDLE_SECONDS)
     with running_broker(folder) as bootstrap:
         service = await default_service(bootstrap, folder, retrain={"every": EVERY})
@@ -74,8 +90,7 @@ async def measure(folder: Path, prices: Prices, ticks: int, rate: float) -> Figu
         forecaster = NETWORK if service.swaps(f"{service.topic('prices')}-0") else PERSISTENCE
         idle = await _life(Watch(service, forecaster), prices.part(folder / "idle.csv", ticks, end), rate)
         figures = learned | await _report([trained, idle], prices.part(folder / "all.csv", 0, end))
-    loads = {"before": load[0], "after": os.getloadavg()[0]}
-    return {"data": prices.path.name, "ticks": ticks, "rate": rate, **figures, "load_average": loads}
+    return {"data": prices.path.name, "ticks": ticks, "rate": rate, **figures}
 
 
 async def _life(watch: Watch, prices: Prices, rate: float) -> Watch:
@@ -120,21 +135,3 @@ def _memory(pid: int) -> dict[str, float]:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     names = {"resident": "VmRSS", "highest": "VmHWM"}
     return {name: round(int(status[key].split()[0]) * 1024 / 1e6, 1) for name, key in names.items()}
-
-
-def _table(figures: Figures) -> str:
-    """The figures for people."""
-    lines = [f"{'ms':18}{'':22}{'ticks':>7}{'p50':>9}{'p99':>9}{'max':>9}"]
-    for name in ("visible", *HISTOGRAMS):
-        for phase in PHASES:
-            found = figures[name][phase]
-            highest = f"{found['max']:.3f}" if "max" in found else f"<={found.get('at_most', float('inf')):g}"
-            shown = f"{found['p50']:9.3f}{found['p99']:9.3f}{highest:>9}" if found["n"] else ""
-            lines.append(f"{name:18}{phase:22}{found['n']:7}{shown}")
-        lines.append(f"{name:18}p99 during training / idle: {figures[name]['p99_ratio']}")
-    lines += [f"{name}: {json.dumps(value)}" for name, value in figures.items() if name not in ("visible", *HISTOGRAMS)]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    main()

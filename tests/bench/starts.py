@@ -1,6 +1,6 @@
 """How soon the daemon serves again, on a real Kafka: after a stop, after SIGKILL, and in another instance.
 
-    scripts/bench starts [--times N] [--history N] [--rate R] [--session-timeout S] [--data CSV] [--json]
+    scripts/bench starts [--times N] [--history N] [--rate R] [--session-timeout S] [--data CSV]
 
 The daemon has its default settings but for the training: it is fed the history and trains once, with a short fit, after
 which a model serves and none is trained any more. Then ticks arrive steadily, also while nobody serves, and:
@@ -13,24 +13,22 @@ which a model serves and none is trained any more. Then ticks arrive steadily, a
   forecast of its partition by the other, `shared` the longest time without one of the other's own partition.
 - `interpreter`, `imports`: the bare costs, Python that does nothing, and one that imports the daemon.
 
-`median` and all the `values`. The broker makes nobody wait for further members (`group.initial.rebalance.delay.ms` is
+The broker makes nobody wait for further members (`group.initial.rebalance.delay.ms` is
 0); with Kafka's default, a group that was empty takes 3 s more, which a static member never meets.
 """
 
 import argparse
 import asyncio
-import json
 import os
 import resource
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -40,6 +38,7 @@ from aiokafka import AIOKafkaConsumer
 
 from streamer.feeding import encode_tick
 from tests.bench._parts import Figures, Prices, default_service, make_input, running_broker
+from tests.bench._result import Figure, Result
 from tests.e2e.feeding import Feed, Message
 from tests.e2e.harness import Service
 from tests.support import CHECKOUT, eventually
@@ -66,35 +65,38 @@ class Plan:
         return {"kafka": {"start": "earliest"} | own | kafka, "retrain": retrain, "fit": FIT}
 
 
-def main() -> None:
-    """Run it and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--times", type=int, default=5, metavar="N", help="of each (%(default)s)")
     parser.add_argument("--history", type=int, default=10_000, metavar="N", help="ticks before (%(default)s)")
     parser.add_argument("--rate", type=float, default=20.0, metavar="R", help="ticks a second (%(default)s)")
     parser.add_argument("--session-timeout", type=float, default=30.0, metavar="S", help="seconds (%(default)s)")
     parser.add_argument("--data", type=Path, metavar="CSV", help="prices by the minute (real ones, or a random walk)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> Result:
+    """All situations; those of one instance beside the import of the daemon, which no start can do without."""
     plan = Plan(arguments.times, arguments.history, arguments.rate, arguments.session_timeout)
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as name:
         prices = Prices.given_or_real(arguments.data, Path(name))
-        figures = asyncio.run(measure(Path(name), prices, plan))
-    if arguments.json:
-        print(json.dumps(figures))
-    else:
-        print("\n".join(f"{name}: {json.dumps(value)}" for name, value in figures.items()))
+        found = asyncio.run(measure(Path(name), prices, plan))
+    imports = Figure.of("imports, seconds", "s", found["imports"]["seconds"])
+    figures = [Figure.of("interpreter, seconds", "s", found["interpreter"]["seconds"]), imports]
+    for situation in ("graceful", "killed_static", "killed"):
+        figures += [
+            Figure.of(f"{situation}, {name}", "s", values, imports) for name, values in found[situation].items()
+        ]
+    figures += [Figure.of(f"failover, {name}", "s", values) for name, values in found["failover"].items()]
+    return Result("starts", tuple(figures), details=found)
 
 
 async def measure(folder: Path, prices: Prices, plan: Plan) -> Figures:
     """All situations, one after the other."""
-    load = os.getloadavg()
-    bare = {name: _medians([_bare(code) for _ in range(plan.times)]) for name, code in BARE.items()}
+    bare = {name: _by_name([_bare(code) for _ in range(plan.times)]) for name, code in BARE.items()}
     with running_broker(folder) as bootstrap:
         starts = await _restarts(bootstrap, folder, prices, plan)
         failover = await _failover(bootstrap, folder, prices, plan)
-    loads = {"before": load[0], "after": os.getloadavg()[0]}
-    return {"times": plan.times, "history": plan.history, **bare, **starts, **failover, "load_average": loads}
+    return {"times": plan.times, "history": plan.history, **bare, **starts, **failover}
 
 
 # --- one instance -----------------------------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ async def _restarts(bootstrap: str, folder: Path, prices: Prices, plan: Plan) ->
         await _again(service, seen, plan, service.terminate)
         static = [await _again(service, seen, plan, service.kill) for _ in range(plan.times)]
         assert await service.terminate() == 0
-    return {"graceful": _medians(graceful), "killed_static": _medians(static), "killed": _medians(killed)}
+    return {"graceful": _by_name(graceful), "killed_static": _by_name(static), "killed": _by_name(killed)}
 
 
 async def _again(service: Service, seen: "Seen", plan: Plan, end: Callable[[], Awaitable[object]]) -> dict[str, float]:
@@ -156,7 +158,7 @@ async def _failover(bootstrap: str, folder: Path, prices: Prices, plan: Plan) ->
             other.start()
         await eventually(lambda: _share(service, other), timeout=LIMIT)
         assert [await each.terminate() for each in (service, other)] == [0, 0]
-    return {"failover": _medians(found)}
+    return {"failover": _by_name(found)}
 
 
 async def _killed(survivor: Service, victim: Service, seen: "Seen") -> dict[str, float]:
@@ -271,13 +273,5 @@ def _bare(code: str) -> dict[str, float]:
     return {"seconds": time.monotonic() - began, "cpu": cpu}
 
 
-def _medians(found: list[dict[str, float]]) -> Figures:
-    return {name: _median([each[name] for each in found]) for name in found[0]}
-
-
-def _median(values: Sequence[float]) -> Figures:
-    return {"median": round(statistics.median(values), 3), "values": [round(value, 3) for value in values]}
-
-
-if __name__ == "__main__":
-    main()
+def _by_name(found: list[dict[str, float]]) -> Figures:
+    return {name: [round(each[name], 3) for each in found] for name in found[0]}
