@@ -191,7 +191,7 @@ class Demonstration:
             await self._feed(publisher, self._rows[:first])
             if self._sent < first or self._stop.is_set():
                 return
-            self._reporter.stage("training the first model, the feed pauses")
+            self._reporter.stage("training the first model (about a minute), the feed pauses")
             limit = self._settings.retrain.time_limit + _PATIENCE
             await self._until(lambda: bool(self._retrains()), "the training does not end", limit)
             if self._stop.is_set():

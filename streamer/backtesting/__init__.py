@@ -19,6 +19,8 @@ from streamer.settings import Settings
 
 __all__ = ["Backtest", "Options", "Record", "Result", "backtest", "prepare", "stream_name"]
 
+_NAMED = 5  # streams of a store, in an error
+
 
 def backtest(
     frame: pd.DataFrame,
@@ -85,5 +87,7 @@ def _schedule(url: str, stream: str, settings: Settings) -> Schedule:
     store = wiring.model_store(settings, url)
     swaps = [Swap(**swap) for swap in store.swaps(stream)]
     if not swaps:
-        raise UsageError(f"no swap of stream {stream!r} is recorded in {url}: name another with --stream")
+        known = [name for name in store.streams() if store.swaps(name)]
+        there = f" ({', '.join(map(repr, known[:_NAMED]))}{', ...' if len(known) > _NAMED else ''})" if known else ""
+        raise UsageError(f"no swap of stream {stream!r} is recorded in {url}: name another{there} with --stream")
     return Schedule(swaps, lambda model_id: LstmForecaster.from_artifact(store.load(stream, model_id)))

@@ -131,6 +131,19 @@ class TestWithTrainings:
         assert summary["swaps"] == done.summary["swaps"]
         assert summary["symbols"] == done.summary["symbols"]
 
+    def test_a_schedule_of_another_stream_names_those_that_are_recorded(
+        self, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("STREAMER_KAFKA__TOPICS__PRICES", "others")
+        models = done.folder / "out" / "models"
+        code, _, err = called(
+            str(done.data), "-o", str(done.folder / "no"), "-c", str(done.config), *OPTIONS, "--schedule", str(models)
+        )
+        assert code == 2
+        assert err.splitlines()[-1] == (
+            f"streamer: no swap of stream 'others-0' is recorded in {models}: name another ('prices-0') with --stream"
+        )
+
     def test_a_schedule_of_unsigned_models_is_refused_where_there_is_a_key(
         self, done: Done, monkeypatch: pytest.MonkeyPatch
     ) -> None:
