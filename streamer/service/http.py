@@ -350,10 +350,12 @@ def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -
 
 
 def _no_such(error: KeyError, parameters: Mapping[str, str | None]) -> web.Response:
-    missing = [name for name, value in parameters.items() if value is not None and error.args == (value,)]
-    if not missing:
+    name = next((name for name, value in parameters.items() if error.args == (value,)), None)
+    if name is None:
         raise error
-    return _refusal(404, f"there is no {missing[0]} {error.args[0]!r}")
+    if parameters[name] is None:
+        return _refusal(400, f"the parameter {name!r} is missing")
+    return _refusal(404, f"there is no {name} {error.args[0]!r}")
 
 
 def _probe(verdict: str, report: Report) -> web.Response:

@@ -120,18 +120,24 @@ async def test_a_view_takes_the_parameters_that_it_names_and_says_what_there_is_
     def one(stream: str | None) -> Mapping[str, Any]:
         return {"found": {None: "any", "a/b": "one"}[stream]}
 
-    server = HttpServer("127.0.0.1", 0, metrics, health, views={"one": one})
-    address = f"http://127.0.0.1:{await server.start()}/api/v1/one"
+    def named(stream: str | None) -> Mapping[str, Any]:
+        raise KeyError(stream)
+
+    server = HttpServer("127.0.0.1", 0, metrics, health, views={"one": one, "named": named})
+    address = f"http://127.0.0.1:{await server.start()}/api/v1"
     answers = []
     for asked in ({}, {"stream": "a/b"}, {"stream": "<b>"}, {"streams": "x"}):
-        async with client.get(address, params=asked) as response:
+        async with client.get(f"{address}/one", params=asked) as response:
             answers.append((response.status, await response.json()))
+    async with client.get(f"{address}/named") as response:
+        answers.append((response.status, await response.json()))
     await server.stop(1)
     assert answers == [
         (200, {"found": "any"}),
         (200, {"found": "one"}),
         (404, {"error": "there is no stream '<b>'"}),
         (400, {"error": "unknown parameter 'streams'; known: stream"}),
+        (400, {"error": "the parameter 'stream' is missing"}),
     ]
 
 
