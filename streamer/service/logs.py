@@ -12,7 +12,12 @@ from typing import Final, Literal, TextIO
 
 import numpy as np
 import structlog
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    LeaderNotAvailableError,
+    NotLeaderForPartitionError,
+)
 from pydantic import Secret, SecretBytes, SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -24,7 +29,8 @@ MASK: Final = "**********"
 REPEAT_SECONDS: Final = 10.0
 """Between two records of aiokafka that say the same: with the broker away it says it a hundred times a second."""
 
-_NEW_LEADER = (NotLeaderForPartitionError, LeaderNotAvailableError)
+_ASKED_AGAIN = ("Failed fetch offsets", "Group Coordinator Request failed")
+_NEW_TOPIC = (NotLeaderForPartitionError, LeaderNotAvailableError, GroupCoordinatorNotAvailableError)
 
 _LEADING_KEYS: Final = ("time", "level", "logger", "event")
 _TRACEBACK_KEYS: Final = ("exception", "stack")
@@ -157,12 +163,10 @@ def _is_harmless_retry(record: logging.LogRecord) -> bool:
     return "NotEnoughReplicasError" in text or "CONCURRENT_TRANSACTIONS" in text
 
 
-def _is_new_leader(record: logging.LogRecord) -> bool:
-    """Whether a position is asked for again because the partition's leader is new, as that of a topic just made is."""
+def _is_new_topic(record: logging.LogRecord) -> bool:
+    """Whether something is asked for again because a topic was just made: the input's, or the groups' own."""
     arguments = record.args if isinstance(record.args, tuple) else ()
-    return str(record.msg).startswith("Failed fetch offsets") and any(
-        isinstance(each, _NEW_LEADER) for each in arguments
-    )
+    return str(record.msg).startswith(_ASKED_AGAIN) and any(isinstance(each, _NEW_TOPIC) for each in arguments)
 
 
 def _is_malformed_request(record: logging.LogRecord) -> bool:
@@ -201,7 +205,8 @@ def _is_no_login(record: logging.LogRecord) -> bool:
 
 _FILTERS: Final = {
     "aiokafka.conn": _is_no_login,
-    "aiokafka.consumer.fetcher": _demote(_is_new_leader),
+    "aiokafka.consumer.fetcher": _demote(_is_new_topic),
+    "aiokafka.consumer.group_coordinator": _demote(_is_new_topic),
     "aiokafka.producer.sender": _demote(_is_harmless_retry),
     "aiohttp.server": _demote(_is_malformed_request),
     "asyncio": _demote(_is_left_by_aiokafka),

@@ -205,12 +205,17 @@ def test_other_retries_of_the_producer_stay_warnings(stream: io.StringIO) -> Non
     assert [line["level"] for line in json_lines(stream)] == ["warning"]
 
 
-def test_a_position_that_is_asked_for_again_is_an_error_unless_the_leader_is_new(stream: io.StringIO) -> None:
+def test_what_is_asked_for_again_is_an_error_unless_a_topic_is_new(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
-    for error in (aiokafka.errors.NotLeaderForPartitionError(), aiokafka.errors.UnknownError()):
+    unknown = aiokafka.errors.UnknownError()
+    for error in (aiokafka.errors.NotLeaderForPartitionError(), unknown):
         logging.getLogger("aiokafka.consumer.fetcher").error("Failed fetch offsets from %s: %s", 1, error)
+    for error in (aiokafka.errors.GroupCoordinatorNotAvailableError(), unknown):
+        logger = logging.getLogger("aiokafka.consumer.group_coordinator")
+        logger.error("Group Coordinator Request failed: %s", error)
     assert [line["event"] for line in json_lines(stream)] == [
-        f"Failed fetch offsets from 1: {aiokafka.errors.UnknownError()}"
+        f"Failed fetch offsets from 1: {unknown}",
+        f"Group Coordinator Request failed: {unknown}",
     ]
 
 
