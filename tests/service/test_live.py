@@ -275,7 +275,7 @@ def test_searches_put_off_the_next_look_by_seconds_at_most(around: Around) -> No
     view = LiveView(around.live, around.health, lambda _: False, clock)
     around.feed(walk(3))
     view.overview(None, None, None)
-    for number in range(20):
+    for number in range(500):
         view.overview(f"no. {number}", None, None)
     around.feed(walk(2, ("Z",)), "t")
     now += 5.1
