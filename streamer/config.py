@@ -4,6 +4,7 @@ Errors name the file and line or the variable, the dotted key, what was found an
 """
 
 import difflib
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,25 +64,30 @@ class SettingsError(ConfigError):
         super().__init__(self.problems[0] + suffix)
 
 
-def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = {}) -> Settings:
+def load(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = {}, *, again: bool = False
+) -> Settings:
     """Effective settings; of a key given twice, the later source counts: file, environment, overrides.
 
     path: YAML or JSON file of at most 1 MiB; None for none. An empty one stands for all defaults.
     environ: variables `STREAMER_SECTION__KEY`, deeper keys by more `__`; their values are YAML.
     overrides: by dotted key; a text is read as a variable's value is.
 
+    again: for a reload. A pipe has given what it had, and to open one may wait for ever; an empty file is one that is
+    being written. Both are refused then.
+
     Raises `SettingsError`. Reads `path` and the files that hold secrets (`http.token_file`), nothing else.
     """
     raw = _Raw(str(path) if path else "configuration")
     if path:
-        raw.add_file(path)
+        raw.add_file(path, again)
     for name in sorted(environ):  # a section's variable before those of its keys
         prefix, rest = name[: len(ENVIRONMENT_PREFIX)], name[len(ENVIRONMENT_PREFIX) :]
         if prefix.upper() == ENVIRONMENT_PREFIX and _NESTING in rest:
             raw.set(tuple(rest.lower().split(_NESTING)), environ[name], name)
     for key, value in overrides.items():
         raw.set(tuple(key.split(".")), value, f"override {key}")
-    return _with_secrets(raw.validated(), raw)
+    return _with_secrets(raw.validated(), raw, again)
 
 
 @dataclass
@@ -93,9 +99,9 @@ class _Raw:
     origins: dict[KeyPath, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def add_file(self, path: Path) -> None:
+    def add_file(self, path: Path, again: bool = False) -> None:
         try:
-            text = _read(path, _MAX_FILE_BYTES).decode("utf-8-sig")
+            text = _read(path, _MAX_FILE_BYTES, again).decode("utf-8-sig")
             document = yaml_text.read(text)
         except yaml_text.YamlError as error:
             raise SettingsError([f"{path}:{error.line}:{error.column}: {error}"]) from None
@@ -106,6 +112,10 @@ class _Raw:
         except ValueError as error:  # too large
             raise SettingsError([f"{path}: {error}"]) from None
         if document.data is None:
+            if again:
+                raise SettingsError(
+                    [f"{path}: empty: a file that is being written? Take it out of -c to have the defaults"]
+                )
             return
         if not isinstance(document.data, dict):
             raise SettingsError([f"{path}: found {shown(document.data)}, expected sections such as 'kafka:'"])
@@ -172,7 +182,9 @@ class _Raw:
         self.problems.append(f"{self.origin(where)}: {problem}")
 
 
-def _read(path: Path, most: int) -> bytes:
+def _read(path: Path, most: int, again: bool = False) -> bytes:
+    if again and not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("is no file, so it cannot be read again: restart the daemon")
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -180,7 +192,7 @@ def _read(path: Path, most: int) -> bytes:
     return content
 
 
-def _with_secrets(settings: Settings, raw: _Raw) -> Settings:
+def _with_secrets(settings: Settings, raw: _Raw, again: bool = False) -> Settings:
     """`settings` with the secrets that files hold: `http.token_file` that of `http.token`, and so on."""
     for where in keys.secret_paths():
         in_file = (*where[:-1], f"{where[-1]}_file")
@@ -190,7 +202,7 @@ def _with_secrets(settings: Settings, raw: _Raw) -> Settings:
         try:
             if _value(settings, where) is not None:
                 raise ValueError(f"{dotted(where)} is set too, give one of them")
-            secret = keys.secret_parser(where)(_read(path, _MAX_SECRET_BYTES).decode())
+            secret = keys.secret_parser(where)(_read(path, _MAX_SECRET_BYTES, again).decode())
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror or error}"
         except PydanticCustomError as error:

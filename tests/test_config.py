@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,22 @@ BROKER = {"kafka.bootstrap_servers": "broker:9092"}
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "streamer.yaml"
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing yet\n"])
+def test_an_empty_file_is_all_defaults_at_the_start_and_one_that_is_being_written_at_a_reload(
+    file: Path, text: str
+) -> None:
+    file.write_text(text)
+    assert load(file, {}, BROKER).kafka.bootstrap_servers
+    with pytest.raises(SettingsError, match="empty: a file that is being written"):
+        load(file, {}, BROKER, again=True)
+
+
+def test_a_pipe_is_read_once(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(SettingsError, match="is no file, so it cannot be read again: restart the daemon"):
+        load(file, {}, BROKER, again=True)
 
 
 def settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -544,6 +561,12 @@ class TestSecrets:
         token = settings(http__token_file=str(tmp_path / "token")).http.token
         assert token is not None
         assert token.get_secret_value() == "s3cret"
+
+    def test_a_token_file_that_is_a_pipe_is_not_opened_at_a_reload(self, tmp_path: Path) -> None:
+        """Nobody may ever write to it."""
+        os.mkfifo(tmp_path / "token")
+        with pytest.raises(SettingsError, match="is no file, so it cannot be read again: restart the daemon"):
+            load(None, {}, BROKER | {"http.token_file": str(tmp_path / "token")}, again=True)
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"\xff", b"x" * 5000])
     def test_a_token_file_without_a_token_is_refused_and_not_shown(self, tmp_path: Path, content: bytes) -> None:

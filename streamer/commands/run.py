@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import ConfigError, ExitCode
+from streamer.errors import ExitCode
 
 _EPILOG = """\
 examples:
@@ -51,16 +51,10 @@ def handle(arguments: argparse.Namespace) -> int:
     from streamer.service import logs
     from streamer.service.daemon import Daemon
 
-    def read() -> Settings:
-        return load(arguments.config, os.environ)
-
     def read_again() -> Settings:
-        # A pipe has nothing more to say, or for ever: what is not in it would go back to its default.
-        if (path := arguments.config) is not None and path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is no file, so it cannot be read again: restart the daemon")
-        return read()
+        return load(arguments.config, os.environ, again=True)
 
-    settings = read()
+    settings = load(arguments.config, os.environ)
     logs.configure(settings.log.level, settings.log.format)
 
     async def serve() -> None:

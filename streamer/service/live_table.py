@@ -17,6 +17,7 @@ _BEHIND = 600.0  # seconds: as the alert FeedStale has it
 _FRESH = 0.5  # seconds for which the rows are good
 _AT_ONCE = 0.01  # seconds of work on streams that have changed; the others keep their rows until the next time
 _SEARCHES = 64  # whose rows are kept meanwhile: as many as may follow, and as many again
+_LONGEST = 5.0  # seconds that searches may put off the next look
 _LOOP_SHARE = 20  # all of it takes a twentieth of the event loop at most
 
 
@@ -90,15 +91,20 @@ class Table:
             rows = self._in_order(order)
             began = self._clock()
             self._found[order, search] = [row for row in rows if search in row.words]
-            self._good_until += _LOOP_SHARE * (self._clock() - began)
+            self._count(began)
         return self._found[order, search]
 
     def _in_order(self, order: str) -> list[Row]:
         if order not in self._sorted:
             began = self._clock()
             self._sorted[order] = sorted(self._rows, key=ORDERS[order])
-            self._good_until += _LOOP_SHARE * (self._clock() - began)
+            self._count(began)
         return self._sorted[order]
+
+    def _count(self, began: float) -> None:
+        """Work since `began` puts off the next look; many searches must not put it off for ever."""
+        now = self._clock()
+        self._good_until = min(self._good_until + _LOOP_SHARE * (now - began), max(self._good_until, now + _LONGEST))
 
     def totals(self) -> dict[str, int]:
         """Numbers of streams and symbols, by state; dead letters, records not read yet, the start (ms)."""

@@ -263,6 +263,25 @@ def test_however_many_searches_come_few_are_kept(around: Around) -> None:
     assert len(around.view.table._found) <= 64
 
 
+def test_searches_put_off_the_next_look_by_seconds_at_most(around: Around) -> None:
+    """However many there are, and whatever they cost: totals that stand still hide a feed that is broken."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.01
+        return now
+
+    view = LiveView(around.live, around.health, lambda _: False, clock)
+    around.feed(walk(3))
+    view.overview(None, None, None)
+    for number in range(500):
+        view.overview(f"no. {number}", None, None)
+    around.feed(walk(2, ("Z",)), "t")
+    now += 5.1
+    assert view.overview(None, None, None)["process"]["streams"] == 2
+
+
 def test_of_many_symbols_a_page_is_told_at_a_time_and_the_last_for_one_beyond(around: Around) -> None:
     names = [f"S{number:03}" for number in range(60)]
     around.feed(walk(3, names))
