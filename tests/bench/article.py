@@ -12,6 +12,7 @@ With --config config/article-stack.yaml both are the article's stack, five colum
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -214,7 +215,7 @@ def _alone(run: Callable[[Work], Result], work: Work) -> Result:
 
 
 def _load() -> None:
-    import streamer.model.fit  # noqa: F401 - for its imports
+    importlib.import_module("streamer.model.fit")
 
 
 if __name__ == "__main__":
