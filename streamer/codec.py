@@ -165,7 +165,8 @@ def _placed(local: datetime, where: str, zone: ZoneInfo) -> datetime:
     """The time that `zone`'s clocks show as `local`, where they show that exactly once."""
     earlier, later = (local.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     if earlier.utcoffset() != later.utcoffset():
-        times = "twice" if earlier.utcoffset() > later.utcoffset() else "never"  # type: ignore[operator]
+        # Subtracted from each other, two times of one zone would be compared as its clocks show them.
+        times = "twice" if earlier - _EPOCH < later - _EPOCH else "never"
         refuse(
             DecodeReason.INVALID_TIME,
             f"{where}: {shown(local.isoformat(' '))} comes {times} in {zone.key}, when its clocks change: expected an"

@@ -72,9 +72,8 @@ def load(
     path: YAML or JSON file of at most 1 MiB; None for none. An empty one stands for all defaults.
     environ: variables `STREAMER_SECTION__KEY`, deeper keys by more `__`; their values are YAML.
     overrides: by dotted key; a text is read as a variable's value is.
-
-    again: for a reload. A pipe has given what it had, and to open one may wait for ever; an empty file is one that is
-    being written. Both are refused then.
+    again: at a reload. A pipe has given what it had, and to open one may wait for ever; an empty file is one that is
+    being written: both are refused then.
 
     Raises `SettingsError`. Reads `path` and the files that hold secrets (`http.token_file`), nothing else.
     """

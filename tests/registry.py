@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Fault = Callable[[BaseHTTPRequestHandler], bool]
+Fault = Callable[["Handler"], bool]
 """Answers a request in another way, and says whether it did."""
 
 
@@ -17,7 +17,7 @@ class RegistryServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.by_id: dict[int, dict[str, Any]] = {}
         self.by_version: dict[tuple[str, int], dict[str, Any]] = {}
         self.requests: list[str] = []
@@ -52,7 +52,9 @@ def registry_server() -> Iterator[RegistryServer]:
             thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
     server: RegistryServer
 
     def do_GET(self) -> None:
@@ -76,14 +78,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.answer(200, {"id": self.server.add(body["schema"], self.path.split("/")[2])})
 
-    def answer(self, code: int, body: Any, **headers: str) -> None:
-        """Send JSON."""
+    def answer(self, code: int, body: Any, **headers: str) -> bool:
+        """Send JSON. True: the request has its answer."""
         content = json.dumps(body).encode()
         self.send_response(code)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
+        return True
 
     def _note(self) -> None:
         self.server.requests.append(self.path)

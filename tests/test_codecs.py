@@ -27,7 +27,7 @@ from streamer.codecs.registry import LARGEST_ANSWER, Registry, RegistryError
 from streamer.errors import ConfigError, DecodeError
 from streamer.mapping import RecordMapping
 from tests.messages import Record, decoded
-from tests.registry import RegistryServer, registry_server
+from tests.registry import Handler, RegistryServer, registry_server
 from tests.support import CHECKOUT
 
 TIME = 1_767_623_460_000  # 2026-01-05T14:31:00Z
@@ -414,12 +414,12 @@ class TestAvro:
 
     def test_a_registry_that_is_away_is_no_fault_of_the_message(self, server: RegistryServer) -> None:
         codec, value = avro(server), b"\0\0\0\0\1\2a"
-        server.fault = lambda request: request.answer(503, "") is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(503, "")
         with pytest.raises(RegistryError):
             codec.prepare([value])
         with pytest.raises(RegistryError):
             codec.decode(value)  # nor is one that nobody prepared
-        server.fault = lambda request: request.answer(401, "") is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(401, "")
         with pytest.raises(RegistryError, match=r"refuses us \(401 "):
             codec.prepare([value])
         server.fault = None
@@ -428,7 +428,7 @@ class TestAvro:
 
     def test_a_schema_that_the_registry_will_not_give_stops_no_partition(self, server: RegistryServer) -> None:
         codec = avro(server)
-        server.fault = lambda request: request.answer(422, {"message": "Invalid"}) is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(422, {"message": "Invalid"})
         assert refusal(codec, b"\0\0\0\0\1\2a").endswith("has no /schemas/ids/1 (422 Invalid)")
         server.fault = None
         large = server.add({"type": "string", "doc": "x" * LARGEST_ANSWER})
@@ -452,7 +452,7 @@ class TestAvro:
         codec, value = avro(server), b"\0\0\0\0\1\2a"
         assert "unknown_schema" in refusal(codec, value)
         monkeypatch.setattr("streamer.codecs.avro._ASK_AGAIN_SECONDS", -1.0)
-        server.fault = lambda request: request.answer(503, "") is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(503, "")
         with pytest.raises(RegistryError):
             codec.prepare([value])
         server.fault = None
@@ -463,8 +463,8 @@ class TestAvro:
     def test_a_refusal_of_a_schema_that_another_refers_to_is_no_fault_of_the_message(
         self, server: RegistryServer, code: int
     ) -> None:
-        def no_versions(request: Any) -> bool:
-            return request.path.startswith("/subjects") and request.answer(code, "") is None
+        def no_versions(request: Handler) -> bool:
+            return request.path.startswith("/subjects") and request.answer(code, "")
 
         first = server.add({"type": "record", "name": "M", "fields": []}, "money")
         number = server.add('"string"', references=[{"name": "M", "subject": "money", "version": first}])
@@ -543,9 +543,9 @@ class TestAvro:
         assert read(avro(server), value)["yhat"] == FORECAST["yhat"]
 
     def test_a_registry_that_cannot_be_used_is_told_at_the_start(self, server: RegistryServer) -> None:
-        server.fault = lambda request: request.answer(409, {"message": "incompatible"}) is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(409, {"message": "incompatible"})
         with pytest.raises(ConfigError, match="409 incompatible"):
             avro(server).start("forecasts")
-        server.fault = lambda request: request.answer(401, "") is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(401, "")
         with pytest.raises(ConfigError, match="refuses us"):
             avro(server).start(None)

@@ -46,7 +46,7 @@ def test_it_logs_in(server: RegistryServer) -> None:
 
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_refusal_names_the_keys_and_not_the_password(server: RegistryServer, code: int) -> None:
-    server.fault = lambda request: request.answer(code, {"message": "no\nway"}) is None  # type: ignore[attr-defined]
+    server.fault = lambda request: request.answer(code, {"message": "no\nway"})
     with pytest.raises(ConfigError) as caught:
         Registry(server.url, "desk", SecretStr("s3cret")).check()
     assert f"refuses us ({code} no way): check registry.username, and STREAMER_REGISTRY__PASSWORD" in str(caught.value)
@@ -54,14 +54,14 @@ def test_a_refusal_names_the_keys_and_not_the_password(server: RegistryServer, c
 
 
 def test_a_refused_schema_is_the_operators_to_mend(server: RegistryServer) -> None:
-    server.fault = lambda request: request.answer(409, {"message": "incompatible"}) is None  # type: ignore[attr-defined]
+    server.fault = lambda request: request.answer(409, {"message": "incompatible"})
     with pytest.raises(ConfigError, match="refuses the schema of the forecasts: 409 incompatible"):
         Registry(server.url).register("forecasts-value", "{}")
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 503])
 def test_a_registry_that_has_trouble_is_one_to_ask_again(server: RegistryServer, code: int) -> None:
-    server.fault = lambda request: request.answer(code, "?") is None  # type: ignore[attr-defined]
+    server.fault = lambda request: request.answer(code, "?")
     with pytest.raises(RegistryError, match=f"answers /schemas/types with {code}"):
         Registry(server.url).check()
     with pytest.raises(RegistryError, match=f"answers /subjects/forecasts-value/versions with {code}"):
@@ -71,7 +71,7 @@ def test_a_registry_that_has_trouble_is_one_to_ask_again(server: RegistryServer,
 @pytest.mark.parametrize("code", [400, 404, 406, 410, 422])
 def test_a_schema_that_it_will_not_give_is_one_that_it_does_not_have(server: RegistryServer, code: int) -> None:
     """To wait for it would be for ever, and one message would stop its partition."""
-    server.fault = lambda request: request.answer(code, {"message": "no"}) is None  # type: ignore[attr-defined]
+    server.fault = lambda request: request.answer(code, {"message": "no"})
     with pytest.raises(NotRegisteredError, match=rf"has no /schemas/ids/7 \({code} no\)"):
         Registry(server.url).schema(7)
     with pytest.raises(NotRegisteredError, match=rf"has no /subjects/s/versions/1 \({code} no\)"):
@@ -80,7 +80,7 @@ def test_a_schema_that_it_will_not_give_is_one_that_it_does_not_have(server: Reg
 
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "http://127.0.0.1:1/elsewhere"])
 def test_a_redirect_is_not_followed(server: RegistryServer, where: str) -> None:
-    server.fault = lambda request: request.answer(302, "", Location=where) is None  # type: ignore[attr-defined]
+    server.fault = lambda request: request.answer(302, "", Location=where)
     with pytest.raises(RegistryError, match="with 302"):
         Registry(server.url).check()
     assert server.requests == ["/schemas/types"]

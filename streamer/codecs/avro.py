@@ -157,12 +157,12 @@ class AvroCodec:
         datum = io.BytesIO(value)
         datum.seek(_HEADER)
         try:
-            found = fastavro.schemaless_reader(datum, schema, None)
+            found: Any = fastavro.schemaless_reader(datum, schema, None)
         except Exception as error:  # it raises whatever comes: EOFError, IndexError, OverflowError, ValueError
             refuse(DecodeReason.MALFORMED, f"schema {number} does not fit: {' '.join(repr(error).split())[:100]}")
         if left := len(value) - datum.tell():
             refuse(DecodeReason.MALFORMED, f"schema {number} does not fit: {left} bytes are left")
-        return _plain(found["value"])  # type: ignore[index, call-overload]
+        return _plain(found["value"])
 
     def encode(self, message: Mapping[str, Any]) -> bytes:
         """The forecast under our own schema; `start` comes first."""

@@ -43,11 +43,12 @@ def _complete_paths(parser: argparse.ArgumentParser) -> None:
     """Mark what takes a path, here and in all subparsers, where shtab looks for it."""
     import shtab
 
+    action: Any  # which has no such attribute of itself
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
                 _complete_paths(each)
         elif action.metavar == "FOLDER":
-            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            action.complete = shtab.DIRECTORY
         elif action.type is Path or action.metavar == "FILE":
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+            action.complete = shtab.FILE

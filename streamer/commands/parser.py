@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 _CHOICE = re.compile(r"invalid choice: '?(?P<found>[^' ]*)'? \(choose from (?P<known>.*)\)")
@@ -14,11 +14,9 @@ _CUTOFF = 0.7  # of difflib's ratio: tial is tail, but ksh is not zsh
 class Parser(argparse.ArgumentParser):
     """Its subparsers are of the same kind, and refuse what they do not know themselves, with their own usage."""
 
-    def parse_known_args(  # type: ignore[override]  # argparse's overloads differ in the namespace's type alone
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
+    def parse_known_args(self, *args: Any, **named: Any) -> tuple[Any, list[str]]:
         """Parse all of them: nothing is left over."""
-        known, unknown = super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(*args, **named)
         if unknown:
             options = [name for action in self._actions for name in action.option_strings]
             self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown[0].partition('=')[0], options)}")

@@ -20,9 +20,9 @@ SIGHUP, or POST /-/reload with the bearer token, reads FILE, the STREAMER_ varia
 files that hold secrets anew. What they come to is checked whole, as at the start, and then taken over, in each
 partition between two ticks; or refused whole, with the reason in the log and the answer, and all goes on as before.
 kafka.*, http.host, http.port, models.url, models.hmac_key and models.hmac_key_file need a restart: a reload that would
-change one of them is refused, and names it. A change
-of feed.step, symbols, targets, inputs, change or window, input.assemble, scoring.window or interval.coverage lets the
-streams begin anew on their last feed.window ticks, as a restart with it would.
+change one of them is refused, and names it. A change of feed.step, symbols, targets, inputs, change or window,
+input.assemble, scoring.window or interval.coverage lets the streams begin anew on their last feed.window ticks, as a
+restart with it would.
 """
 
 

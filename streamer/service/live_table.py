@@ -91,17 +91,17 @@ class Table:
             rows = self._in_order(order)
             began = self._clock()
             self._found[order, search] = [row for row in rows if search in row.words]
-            self._count(began)
+            self._charge(began)
         return self._found[order, search]
 
     def _in_order(self, order: str) -> list[Row]:
         if order not in self._sorted:
             began = self._clock()
             self._sorted[order] = sorted(self._rows, key=ORDERS[order])
-            self._count(began)
+            self._charge(began)
         return self._sorted[order]
 
-    def _count(self, began: float) -> None:
+    def _charge(self, began: float) -> None:
         """Work since `began` puts off the next look; many searches must not put it off for ever."""
         now = self._clock()
         self._good_until = min(self._good_until + _LOOP_SHARE * (now - began), max(self._good_until, now + _LONGEST))

@@ -6,24 +6,8 @@ Pure data, no I/O: `streamer.config` reads it from files and the environment and
 from streamer.settings.calendar import Calendar
 from streamer.settings.input import Fields, Input, Output, Registry
 from streamer.settings.kafka import Kafka, Topics
-from streamer.settings.root import (
-    Daemon,
-    Feed,
-    Fit,
-    Gate,
-    Http,
-    Interval,
-    Layer,
-    Limits,
-    Log,
-    Models,
-    Network,
-    Retrain,
-    Scoring,
-    Settings,
-    State,
-    Streams,
-)
+from streamer.settings.learning import Fit, Gate, Layer, Models, Network, Retrain
+from streamer.settings.root import Daemon, Feed, Http, Interval, Limits, Log, Scoring, Settings, State, Streams
 from streamer.settings.security import Security
 
 __all__ = [

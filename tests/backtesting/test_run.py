@@ -185,9 +185,9 @@ def test_too_few_rows_are_refused_with_the_number_needed(rows: int) -> None:
 
 
 @pytest.mark.parametrize("options", [{"train_fraction": 1.0}, {"retrain_every": -1}, {"swap_after": -1}])
-def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
-        Options(**options)  # type: ignore[arg-type]
+        Options(**options)
 
 
 def seen_until(result: Result, rows: int) -> list[bytes]:

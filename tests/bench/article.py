@@ -12,6 +12,7 @@ With --config config/article-stack.yaml both are the article's stack, five colum
 """
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import sys
@@ -207,4 +208,4 @@ def _alone(run: Callable[[Work], Recipe], work: Work) -> Recipe:
 
 
 def _load() -> None:
-    import streamer.model.fit  # noqa: F401 - for its imports
+    importlib.import_module("streamer.model.fit")

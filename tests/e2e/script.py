@@ -106,11 +106,11 @@ class Script:
         """Null, absent, not a number, or no price at all: the last price is carried."""
         self._now += 1
         blank = self._draw.choice(SYMBOLS)
-        prices: dict[str, float | None] = {s: p for s, p in self._move().items() if s != blank}
-        self._last |= prices  # type: ignore[arg-type]  # no blank among them yet
-        if (written := self._draw.choice([None, "absent", float("nan"), 0.0, -1.0])) != "absent":
-            prices[blank] = written  # type: ignore[assignment]
-        self._tick(self._now, prices, "forecast")
+        moved = {s: p for s, p in self._move().items() if s != blank}
+        self._last |= moved
+        nan = float("nan")
+        ways: list[dict[str, float | None]] = [{blank: None}, {}, {blank: nan}, {blank: 0.0}, {blank: -1.0}]
+        self._tick(self._now, {**moved, **self._draw.choice(ways)}, "forecast")
         self.counts["blank"] += 1
 
     def _gap(self) -> None:

@@ -187,7 +187,7 @@ class TestRegistry:
             await service.ready()
             await feed.send([avro(first, at) for at in range(5)] + [avro(99, 5)])
             await service.caught_up(6)
-            server.fault = lambda request: request.answer(503, {"message": "maintenance"}) is None  # type: ignore[attr-defined]
+            server.fault = lambda request: request.answer(503, {"message": "maintenance"})
             await feed.send([avro(second, at) for at in range(6, 10)])
             begun = await service.logged("partition begins anew")
             assert "answers /schemas/ids/2 with 503 maintenance" in begun["error"]
@@ -253,11 +253,11 @@ class TestRegistry:
     ) -> None:
         prices = await topics.create("prices")
         service = self.service(bootstrap, tmp_path, prices, server.url)
-        server.fault = lambda request: request.answer(401, {"message": "who?"}) is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(401, {"message": "who?"})
         async with service:
             assert await service.exited() == 3
         assert f"streamer: the registry at {server.url} refuses us (401 who?)" in service.stderr()
-        server.fault = lambda request: request.answer(409, {"message": "incompatible"}) is None  # type: ignore[attr-defined]
+        server.fault = lambda request: request.answer(409, {"message": "incompatible"})
         service.settings |= {"input": {}, "output": {"codec": "avro"}}
         async with service:
             assert await service.exited() == 3
