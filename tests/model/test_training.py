@@ -10,7 +10,7 @@ from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import inputs_of
 from streamer.model.network import Weights
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec, Shape
-from streamer.model.training import Series, Slices
+from streamer.model.training import Series, Slices, Track
 from tests.model.helpers import bits, random_weights, sawtooth, training_set, walk
 
 SPEC = NetworkSpec(layers=(LayerSpec(6, dropout=0.2), LayerSpec(4)))
@@ -30,8 +30,11 @@ def series(history: TrainingSet) -> Series:
 
 
 def train(history: TrainingSet, fit: FitSpec = FIT, initial: Weights | None = None) -> Weights:
-    rows = series(history)
-    return training.train(rows, Slices.of(len(rows.x), GateSpec()), SPEC, SHAPE, fit, initial).weights
+    return training.train([track(series(history))], SPEC, SHAPE, fit, initial).weights
+
+
+def track(rows: Series) -> Track:
+    return Track(rows, Slices.of(len(rows.x), GateSpec()))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,7 @@ def test_the_stop_slice_does_not_teach(history: TrainingSet) -> None:
         way: list[tuple[float, ...]] = []
         fit = replace(FIT, patience=100)
         training.train(
-            rows,
-            Slices.of(300, GateSpec()),
+            [track(rows)],
             SPEC,
             SHAPE,
             fit,
@@ -115,7 +117,7 @@ def test_progress_is_reported_up_to_the_last_step(history: TrainingSet) -> None:
     seen: list[tuple[int, int, float, float]] = []
     rows = series(history)
     fit = replace(FIT, steps=90, patience=100)
-    training.train(rows, Slices.of(300, GateSpec()), SPEC, SHAPE, fit, progress=lambda *told: seen.append(told))
+    training.train([track(rows)], SPEC, SHAPE, fit, progress=lambda *told: seen.append(told))
     assert [step for step, *_ in seen] == [*range(2, 91, 2)]
     assert {total for _, total, *_ in seen} == {90}
     assert all(np.isfinite(losses).all() for _, _, *losses in seen)
@@ -125,7 +127,7 @@ def test_a_fit_without_gain_ends_by_its_patience(history: TrainingSet) -> None:
     steps: list[int] = []
     rows = series(history)
     fit = replace(FIT, steps=400, patience=2, learning_rate=5.0)
-    training.train(rows, Slices.of(300, GateSpec()), SPEC, SHAPE, fit, progress=lambda step, *_: steps.append(step))
+    training.train([track(rows)], SPEC, SHAPE, fit, progress=lambda step, *_: steps.append(step))
     assert steps[-1] < 200
 
 
@@ -167,7 +169,7 @@ def test_each_epoch_starts_from_zero_state() -> None:
     fitter.start_from(random_weights(spec, shape))
     noise = np.random.default_rng(0).normal(size=(10, 1, 3)).astype(np.float32)
     rows = Series(noise[:, :, :2], noise[:, :, 2:], np.ones((10, 1, 1), np.float32))
-    losses = [fitter.step(*chunk) for chunk, _ in zip(fitter.chunks(rows, seed=0), range(3), strict=False)]
+    losses = [fitter.step(*chunk) for chunk, _ in zip(fitter.chunks([rows], seed=0), range(3), strict=False)]
     assert losses[0] == losses[1] == losses[2]
 
 
