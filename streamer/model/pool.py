@@ -79,11 +79,14 @@ class Pool:
 
     @classmethod
     def load(cls, path: Path) -> "Pool":
-        """Read what `save` wrote; raises TrainingError."""
+        """Read what `save` wrote, or a single training set as a pool of one without a name; raises TrainingError."""
         try:
-            return cls.unpack(path.read_bytes(), path)
+            data = path.read_bytes()
         except OSError as error:
-            raise TrainingError(f"{path} is no pool of histories ({error}): hand them over anew") from error
+            raise TrainingError(f"{path} holds no histories ({error}): hand them over anew") from error
+        if arrays.holds(data, "streams"):
+            return cls.unpack(data, path)
+        return cls({"": TrainingSet.unpack(data, path)})
 
 
 def shape(training_set: TrainingSet) -> Hashable:

@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 _FETCH_MS = 500
 _SLICE = 16  # ticks between two looks at the rest of the process: a few ms
+_SLICE_SECONDS = 0.005  # that a model catches up for at a time, beside the path; then as long again for all else
 _HISTORY_SECONDS = 5.0  # between two attempts to read it back
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -200,14 +201,15 @@ class PartitionWorker:
     async def _caught_up(self, stream: Stream, model_id: str) -> CatchUp:
         model = await asyncio.to_thread(self.partition.models, stream.name, model_id)
         ready = stream.engine.catch_up(model)
-        size, left = _SLICE, ready.left
+        left, rest = ready.left, 1.0
         while True:
             began = time.perf_counter()
-            if ready.advance(size):
-                return ready
-            await asyncio.sleep(time.perf_counter() - began)  # as long again for all else
+            while time.perf_counter() - began < _SLICE_SECONDS:
+                if ready.advance(_SLICE // 4):
+                    return ready
+            await asyncio.sleep(rest * (time.perf_counter() - began))
             if ready.left >= left:
-                size *= 2  # the stream outruns it
+                rest = 0.0  # the stream outruns it: a turn for all else has to do
             left = ready.left
 
     def _exchange(self, exchange: _Exchange) -> None:
