@@ -247,3 +247,16 @@ def test_penalties_are_for_regressors_of_any_number_of_rows() -> None:
     )
     few, many = fit(once, 501, same(0.3)), fit(twice, 1_001, same(0.3))
     np.testing.assert_allclose(many.coefficients, few.coefficients, atol=2e-3)
+
+
+def test_the_moments_of_two_histories_add_up_to_those_of_their_rows() -> None:
+    """As least squares on all rows, each weighted by its age in its own history."""
+    histories = [cells(seed=1), cells(seed=2, rows=300)]
+    moments = histories[0].moments(0, ROWS) + histories[1].moments(0, 300)
+    fitted = ridge.fit(histories[0].layout, moments, same(1e-12)).coefficients
+    for target in range(3):
+        rows = [seen_by(found, target, end) for found, end in zip(histories, (ROWS, 300), strict=True)]
+        x, y = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        columns = histories[0].layout.columns(OWN)
+        expected = np.linalg.lstsq(x[:, columns], y, rcond=None)[0]
+        np.testing.assert_allclose(fitted[target, NAMES.index(OWN), columns], expected, atol=1e-6)
