@@ -24,6 +24,7 @@ LARGEST_DEAD_LETTER = 1_000_000
 SMALLEST_DEAD_LETTER = 4096
 """Bytes that a topic for dead letters must take: the headers that say what a message was and why it is here."""
 
+_PASSED_ON = ("traceparent", "tracestate")
 _FIRST_BYTES = 64 * 1024
 _DETAIL_BYTES = 1000
 _STACKTRACE_BYTES = 8 * 1024
@@ -50,14 +51,15 @@ def forecast_record(topic: str, forecast: Forecast, stream: str, source: Consume
     what the codec does, TypeError where it gives no bytes.
     """
     identity = (source.topic, source.partition, source.offset)
+    passed_on = [each for each in source.headers if each[0] in _PASSED_ON] if source.headers else ()
     headers = [
         ("content-type", codec.content_type.encode()),
         ("ce_specversion", b"1.0"),
-        ("ce_id", "{}-{}-{}".format(*identity).encode()),
+        ("ce_id", f"{source.topic}-{source.partition}-{source.offset}".encode()),
         ("ce_source", f"/{quote(source.topic, safe='')}/{quote(stream, safe='')}".encode()),
         ("ce_type", FORECAST_TYPE.encode()),
         ("ce_time", format_time(forecast.as_of).encode()),
-        *((name, value) for name, value in source.headers if name in ("traceparent", "tracestate")),
+        *passed_on,
     ]
     value: object = codec.encode(forecast_message(forecast, stream, identity))
     if not isinstance(value, bytes):
