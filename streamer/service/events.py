@@ -130,7 +130,7 @@ class Events:
             await worker.install(stream, model_id)
 
         if self._trainer.request(Job(stream.name, reason, collect, reverted, install, engine.policy.ended)):
-            self._metrics.retrains_requested.labels(stream.name, reason).inc()
+            self._metrics.retrains_requested.labels(self._metrics.label(stream.name), reason).inc()
 
     def ask_for_training(self, stream: Stream) -> bool:
         """An operator asks for a training; False, and counted as skipped, where one is queued or running."""
@@ -144,7 +144,7 @@ class Events:
         self, stream: str, outcome: RetrainOutcome, seconds: float | None, account: Account | None = None
     ) -> None:
         """A training has ended; seconds, account: None where none was begun."""
-        self._metrics.retrains.labels(stream, outcome).inc()
+        self._metrics.retrains.labels(self._metrics.label(stream), outcome).inc()
         if seconds is not None:
             self._metrics.retrain_duration.observe(seconds)
         if seconds is not None and account is not None:
