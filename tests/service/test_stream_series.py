@@ -161,3 +161,12 @@ def test_a_stream_that_was_restored_is_shown_by_its_new_engine(watched: Watched)
     watched.telemetry.restored(watched.partition, 0.1)
     watched.fed(a=1)
     assert (watched.forecasts("a"), watched.value("window_fill_ratio", "a")) == (6, 1 / 100)
+
+
+def test_a_stream_that_expires_and_is_back_in_one_batch_is_shown_by_its_new_engine(watched: Watched) -> None:
+    watched.fed(a=5)
+    anew = Stream("a", ForecastEngine(SETTINGS))
+    watched.partition.streams["a"] = anew
+    steps: list[tuple[Stream | None, Step]] = [(anew, anew.process(Tick(0, {"A": 1.0, "B": 2.0})))]
+    watched.telemetry.committed(watched.partition, Batch(2, steps=steps, expired=["a"]), [], 0.0, None)
+    assert (watched.forecasts("a"), watched.value("window_fill_ratio", "a")) == (6, 1 / 100)
