@@ -117,7 +117,7 @@ def test_an_exception_that_nobody_expected_is_told_with_its_stack_trace(monkeypa
 
 
 def test_a_forecast_carries_the_attributes_of_its_event_whatever_its_codec_does_to_the_message() -> None:
-    """CloudEvents, Kafka protocol binding, section 3.2; the trace is the tick's own, and nothing else of its headers."""
+    """CloudEvents, Kafka protocol binding, section 3.2; of the tick's own headers the trace alone."""
     made = ForecastEngine(EngineSettings(symbols=("A",))).process(Tick(60_000, {"A": 1.0})).outcome
     assert isinstance(made, Forecast)
     trace = ("traceparent", b"00-1")
