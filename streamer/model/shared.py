@@ -14,10 +14,7 @@ _COMMON = ("symbols", "targets", "change", "step", "features", "network", "fit")
 
 
 class Loader:
-    """Makes forecasters of artifacts; those of one network run on one copy of it, as long as any of them is held.
-
-    Such forecasters must be stepped in one thread.
-    """
+    """Makes forecasters of artifacts; those of one network run on one copy of it, as long as any of them is held."""
 
     def __init__(self) -> None:
         self._held: WeakValueDictionary[Hashable, LstmForecaster] = WeakValueDictionary()

@@ -15,7 +15,6 @@ from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
 from streamer.model.dataset import TrainingSet
-from streamer.model.forecaster import LstmForecaster
 from streamer.model.shared import Loader
 from streamer.model.store import ModelStore
 from streamer.service import fitting, joining, logs, wiring
@@ -73,8 +72,7 @@ class Daemon:
         self.metrics.ready.set_function(lambda: float(self.health.readiness().ok))
         self._partitions = wiring.partition_settings(settings)
         self._store = wiring.model_store(settings, schedule)
-        # Swaps of a schedule may be repeated in a thread, beside the streams that serve.
-        self._loader = LstmForecaster.from_artifact if schedule is not None else Loader()
+        self._loader = Loader()
         self._scheduled = schedule is not None
         self._broker = Broker(settings.kafka, wiring.input_span(settings))
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)

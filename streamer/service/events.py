@@ -131,7 +131,7 @@ class Events:
                 return
             others = frozenset(together.kin())
         if self._trainer.request(Job(stream.name, reason, learner, others)):
-            self._metrics.retrains_requested.labels(stream.name, reason).inc()
+            self._metrics.retrains_requested.labels(self._metrics.label(stream.name), reason).inc()
 
     def ask_for_training(self, stream: Stream) -> bool:
         """An operator asks for a training; False, and counted as skipped, where one is queued or running."""
@@ -145,11 +145,11 @@ class Events:
         """A training has ended, for one stream or for several."""
         self._metrics.retrain_duration.observe(seconds)
         for stream, (outcome, account) in ended.items():
-            self._metrics.retrains.labels(stream, outcome).inc()
+            self._metrics.retrains.labels(self._metrics.label(stream), outcome).inc()
             self.live.trained(stream, outcome, seconds, account)
 
     def _skipped(self, stream: Stream) -> None:
-        self._metrics.retrains.labels(stream.name, RetrainOutcome.SKIPPED).inc()
+        self._metrics.retrains.labels(self._metrics.label(stream.name), RetrainOutcome.SKIPPED).inc()
 
     def kept(self, stream: Stream, place: Checkpoint, snapshot: bytes) -> None:
         """A snapshot is a checkpoint."""

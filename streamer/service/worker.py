@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.core.catchup import CatchUp
@@ -16,6 +16,7 @@ from streamer.errors import ArtifactError, BrokerError, StreamerError
 from streamer.model.kept import Checkpoint
 from streamer.service import restore
 from streamer.service.broker import Broker
+from streamer.service.fetched import Fetched
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.sink import Sink
@@ -24,7 +25,7 @@ from streamer.service.waiting import set_within
 log = structlog.get_logger(__name__)
 
 _FETCH_MS = 500
-_SLICE = 16  # ticks between two looks at the rest of the process: a few ms
+_SLICE = 4  # ticks that a model catches up in between two looks at the clock
 _SLICE_SECONDS = 0.005  # that a model catches up for at a time, beside the path; then as long again for all else
 _HISTORY_SECONDS = 5.0  # between two attempts to read it back
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
@@ -55,14 +56,6 @@ class Observer(Protocol):
 
     def wants_training(self, worker: "PartitionWorker", stream: Stream, reason: str) -> None:
         """A training is due, or still is."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """Records of one fetch, and when it returned (monotonic seconds)."""
-
-    records: list[ConsumerRecord]
-    at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +198,7 @@ class PartitionWorker:
         while True:
             began = time.perf_counter()
             while time.perf_counter() - began < _SLICE_SECONDS:
-                if ready.advance(_SLICE // 4):
+                if ready.advance(_SLICE):
                     return ready
             await asyncio.sleep(rest * (time.perf_counter() - began))
             if ready.left >= left:
@@ -265,12 +258,15 @@ class PartitionWorker:
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
     async def _serve(self, history: asyncio.Task[None]) -> None:
+        fetched: Fetched | None = None
         while not self._is_to_end:
             self._observer.progress()
             if history.done():
                 history.result()  # or what nobody expected would be lost, and trainings would wait for ever
             await self._swap_ready()
-            if fetched := await self._fetch():
+            if fetched is None or fetched.is_done:
+                fetched = await self._fetch()
+            if fetched is not None:
                 await self._process(fetched)
             self._ask_for_trainings()
         last = Batch(self._position)
@@ -322,8 +318,8 @@ class PartitionWorker:
         self._observer.swapped(self, stream, swap)
         exchange.settle(swap)
 
-    async def _fetch(self) -> _Fetched | None:
-        """Records as soon as there are any; None after a while without, and at once when interrupted.
+    async def _fetch(self) -> Fetched | None:
+        """Records, ready to be decoded, as soon as there are any; None after a while without, or when interrupted.
 
         There is always a fetch in flight: without one the coordinator would believe this member stuck.
         """
@@ -342,8 +338,11 @@ class PartitionWorker:
             return None  # said before the restore set the position
         finally:
             self._fetch_timeout = None
-        records = found.get(self.tp)
-        return _Fetched(records, time.monotonic()) if records else None
+        if not (records := found.get(self.tp)):
+            return None
+        fetched = Fetched(records, time.monotonic())
+        await self.partition.prepare(records)
+        return fetched
 
     async def _cross_gap(self) -> None:
         """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows.
@@ -358,16 +357,11 @@ class PartitionWorker:
             self._position = first
         self._consumer.seek(self.tp, self._position)
 
-    async def _process(self, fetched: _Fetched) -> None:
-        await self.partition.prepare(fetched.records)
+    async def _process(self, fetched: Fetched) -> None:
         batch = Batch(self._position)
-        engine_seconds = []
-        for count, record in enumerate(fetched.records, 1):
-            began = time.perf_counter()
-            self.partition.process(record, batch)
-            engine_seconds.append(time.perf_counter() - began)
-            if count % _SLICE == 0:
-                await asyncio.sleep(0)
+        engine_seconds = await fetched.batch(
+            lambda record: self.partition.process(record, batch), lambda: self._is_to_end or bool(self._ready)
+        )
         self.partition.save_due(batch)
         await self._commit(batch)
         seconds = time.monotonic() - fetched.at
