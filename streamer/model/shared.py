@@ -4,12 +4,12 @@ from collections.abc import Hashable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from streamer.core.forecaster import Forecaster
 from streamer.model.artifact import MODEL, WEIGHTS, Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.manifest import Manifest, TrainingSpan
 
-_PRIMED = 1_000  # rows: as many as a trained model's state is computed from
 _COMMON = ("symbols", "targets", "change", "step", "features", "network", "fit")
 
 
@@ -26,14 +26,21 @@ class Loader:
         return made
 
 
-def adopted(artifact: Artifact, history: TrainingSet, donor: str) -> Artifact:
+PRIMED = 1_000
+"""Rows that prime an adopted model: as many as a trained model's state is computed from."""
+
+
+def adopted(artifact: Artifact, served: Forecaster, history: TrainingSet, donor: str) -> Artifact:
     """The model of the stream `donor` for another one, whose ticks these are: it is to replay the last of them.
 
-    `_PRIMED` rows prime its features, state and mix from zero.
+    served: the model as it serves the donor, in names that symbols may have got since it was trained. PRIMED rows prime
+    its features, state and mix from zero.
     """
-    begin = int(history.times[max(0, len(history) - 1 - _PRIMED)])
+    begin = int(history.times[max(0, len(history) - 1 - PRIMED)])
     manifest = replace(
         artifact.manifest,
+        symbols=served.symbols,
+        targets=served.targets,
         span=TrainingSpan(begin, begin, 1),
         adjusted=history.adjusted,
         gate={"promoted": True, "reason": f"taken over from stream {donor!r}", "symbols": {}},

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from streamer.core.engine import ForecastEngine
+from streamer.core.forecaster import Forecaster
 from streamer.core.policy import Reason
 from streamer.errors import ArtifactError
 from streamer.model.dataset import MIN_ROWS, TrainingSet
-from streamer.model.pool import rows_each
-from streamer.model.shared import adopted
+from streamer.model.pool import fits, rows_each
+from streamer.model.shared import PRIMED, adopted
 from streamer.model.store import ModelStore
 from streamer.service.partition import Stream
 from streamer.service.trainer import Collected
@@ -103,25 +104,29 @@ class Together:
             return {}
         ready = {name: each for name, each in kin.items() if each is self.asker or _is_ready(each)}
         most = rows_each(len(ready), self.sharing.pool, self.sharing.history)
-        collected = {}
+        collected: dict[str, Collected] = {}
         for name, stream in ready.items():
             if name in (owned := self.owned()) and owned[name][1] is stream:
-                stream.engine.policy.joined()
-                self.members[name] = stream
-                collected[name] = Collected(TrainingSet.of(stream.engine, most), _champion(stream.engine))
+                history = TrainingSet.of(stream.engine, most)
+                # Whom the training leaves out has not had one: it stays due.
+                if stream is self.asker or (collected and fits(history, collected[self.asker.name].history)):
+                    stream.engine.policy.joined()
+                    self.members[name] = stream
+                    collected[name] = Collected(history, _champion(stream.engine))
                 await asyncio.sleep(0)
         return collected
 
     async def _adopts(self, kin: Mapping[str, Stream]) -> bool:
         """Whether the asker, which has no model yet, has taken over the newest one of the others."""
         engine = self.asker.engine
-        served = [each for each in kin.values() if each.engine.serving is not None]
-        if engine.serving is not None or not served:
+        served = [(each, each.engine.serving.model) for each in kin.values() if each.engine.serving is not None]
+        # An operator who went back to persistence wants none of theirs either: it is the same network.
+        if engine.serving is not None or engine.reverted or not served:
             return False
-        donor = max(served, key=lambda each: each.engine.swaps[-1].after)
-        history = TrainingSet.of(engine)
+        donor, theirs = max(served, key=lambda each: each[0].engine.swaps[-1].after)
+        history = TrainingSet.of(engine, 1 + PRIMED)
         try:
-            model = await asyncio.to_thread(self._adopted, donor.name, donor.engine.model_id, history)
+            model = await asyncio.to_thread(self._adopted, donor.name, theirs, history)
             if model in engine.reverted:
                 return False
             await self.install(self.asker.name, model)
@@ -132,9 +137,9 @@ class Together:
         self.members = {self.asker.name: self.asker}
         return True
 
-    def _adopted(self, donor: str, model_id: str, history: TrainingSet) -> str:
+    def _adopted(self, donor: str, theirs: Forecaster, history: TrainingSet) -> str:
         """Store the donor's model as one of the asker's; returns its id."""
-        own = adopted(self.store.load(donor, model_id), history, donor)
+        own = adopted(self.store.load(donor, theirs.id), theirs, history, donor)
         self.store.save(self.asker.name, own)
         return own.id
 

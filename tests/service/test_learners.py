@@ -67,6 +67,27 @@ async def test_all_streams_of_one_shape_that_have_enough_take_part_and_the_asker
     assert newest == process.streams["early"].engine.position.last
 
 
+async def test_who_cannot_be_learned_from_with_the_asker_stays_due_and_is_trained_by_itself(process: Process) -> None:
+    """All have the same symbols, but one of them has had no price of B for as long as a training looks back."""
+    process.settings = replace(SETTINGS, symbols=("A", "B"))
+    asker, blank = process.stream("asker"), process.stream("blank", symbols=("A",))
+
+    learner = process.learner(asker)
+    assert list(await learner.collect(waited=False)) == ["asker"]
+    learner.ended()
+
+    assert [each.engine.policy.wanted for each in (asker, blank)] == [None, Reason.SCHEDULE]
+    assert list(await process.learner(blank).collect(waited=False)) == ["blank"]
+
+
+async def test_a_stream_too_young_to_learn_from_that_asks_takes_none_with_it(process: Process) -> None:
+    """Its training fails; that of the others is not lost with it."""
+    young, other = process.stream("young", 99), process.stream("other")
+    young.engine.policy.request(Reason.REQUESTED)
+    assert list(await process.learner(young).collect(waited=False)) == ["young"]
+    assert (other.engine.policy.wanted, other.engine.policy.under_way) == (Reason.SCHEDULE, False)
+
+
 async def test_what_a_training_for_all_has_seen_is_due_no_more_in_any_of_them(process: Process) -> None:
     """A stream that was about to come due is due again a whole turn later; what comes due meanwhile follows."""
     asker, soon = process.stream("asker"), process.stream("soon", 119)
@@ -112,6 +133,17 @@ async def test_a_model_that_cannot_be_taken_over_is_trained_anew(process: Proces
     put_into_service(served.engine, fake(served.engine))
     collected = await process.learner(asker).collect(waited=False)
     assert {name: each.champion for name, each in collected.items()} == {"asker": None, "served": "m1"}
+
+
+async def test_who_was_reverted_to_persistence_is_not_given_the_model_of_the_others(process: Process) -> None:
+    """Which is the same network under another id: only a new one may serve."""
+    served, asker = process.stream("served"), process.stream("asker")
+    for each in (served, asker):
+        put_into_service(each.engine, fake(each.engine))
+    asker.engine.revert("m1", None)
+    with capture_logs() as said:
+        assert len(await process.learner(asker).collect(waited=False)) == 2
+    assert not said, "it did not even try"
 
 
 async def test_who_asks_an_operator_for_a_training_gets_one(process: Process) -> None:
