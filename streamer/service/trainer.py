@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import structlog
 
 from streamer.errors import ArtifactError, TrainingError
 from streamer.model import artifact as artifacts
+from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.pool import Pool
 from streamer.model.store import ModelStore
@@ -187,39 +188,40 @@ class Trainer:
         made = ModelStore(str(folder / "models"), keep=1)
         outcomes = {}
         for stream, history in pool.sets.items():
-            await asyncio.to_thread(self._store.save_input, stream, history.pack())
-            outcomes[stream] = await self._take_over(job, stream, made)
+            try:
+                outcomes[stream] = await self._hand_over(job, stream, history, made)
+            except (ArtifactError, LookupError) as error:  # of this stream alone
+                log.error("model not taken over, serving goes on as it was", stream=stream, reason=str(error))
+                outcomes[stream] = RetrainOutcome.FAILED, Account(job.reason, str(error))
         return outcomes
 
-    async def _take_over(self, job: Job, stream: str, made: ModelStore) -> tuple[RetrainOutcome, Account]:
-        """Store and install what a training for several streams made for one; what fails is that stream's alone."""
+    async def _hand_over(
+        self, job: Job, stream: str, history: TrainingSet, made: ModelStore
+    ) -> tuple[RetrainOutcome, Account]:
+        """Store and install what a training for several streams made for one."""
+        await asyncio.to_thread(lambda: self._store.save_input(stream, history.pack()))
         (manifest,) = await asyncio.to_thread(made.list, stream)
         result = {"model": manifest.id, **manifest.gate}
         if result["promoted"] and job.learner.reverted(stream, manifest.id):
             result |= _REVERTED
         if not result["promoted"]:
             return RetrainOutcome.REJECTED, Account.of(job.reason, result)
-        try:
-            await asyncio.to_thread(lambda: self._store.save(stream, made.load(stream, manifest.id)))
-            await job.learner.install(stream, manifest.id)
-        except (ArtifactError, LookupError) as error:
-            log.error("model not taken over, serving goes on as it was", stream=stream, reason=str(error))
-            return RetrainOutcome.FAILED, Account(job.reason, str(error))
+        await asyncio.to_thread(lambda: self._store.save(stream, made.load(stream, manifest.id)))
+        await job.learner.install(stream, manifest.id)
         return RetrainOutcome.PROMOTED, Account.of(job.reason, result)
 
     async def _fit_together(self, folder: Path, pool: Pool, champions: Mapping[str, str]) -> dict[str, Any]:
         settings = self.settings
 
-        def prepare() -> list[str]:
-            given = {}
+        def given() -> Iterator[tuple[str, Artifact]]:
             for stream in pool.sets.keys() & champions.keys():
                 try:
-                    given[stream] = self._store.load(stream, champions[stream])
+                    yield stream, self._store.load(stream, champions[stream])
                 except ArtifactError as error:  # of one stream: the others' champions are rivals enough
                     log.warning("champion passed over at the gate", stream=stream, reason=str(error))
-            return fitting.pool_command(folder, settings.config, pool, given)
 
-        return await self._in_background(await asyncio.to_thread(prepare), settings)
+        line = await asyncio.to_thread(fitting.pool_command, folder, settings.config, pool, given())
+        return await self._in_background(line, settings)
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
