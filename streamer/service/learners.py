@@ -1,8 +1,12 @@
 """Whom a training is for: the stream that wants it, or all streams of this process that can have one model."""
 
 import asyncio
+import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import structlog
 
@@ -24,6 +28,7 @@ Owned = Callable[[], Mapping[str, tuple[PartitionWorker, Stream]]]
 """Gives the streams of our partitions, by name."""
 
 _DRIFTED = 0.25  # share of the streams that have to see a drift before the model that they share is trained anew
+_LOOK_SECONDS = 1.0  # between two looks at who has drifted: those who have ask again with every batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,32 @@ class Alone:
 
 
 @dataclass(slots=True, eq=False)
+class SharedDrift:
+    """Which streams' drift calls for a training of all that can have one model with them; that of a few does not.
+
+    clock: seconds.
+    """
+
+    owned: Owned
+    clock: Callable[[], float] = time.monotonic
+    _called: frozenset[str] = frozenset()
+    _until: float = -math.inf
+
+    def calls(self, stream: str) -> bool:
+        """As it was at most `_LOOK_SECONDS` ago."""
+        if (now := self.clock()) >= self._until:
+            self._called, self._until = self._found(), now + _LOOK_SECONDS
+        return stream in self._called
+
+    def _found(self) -> frozenset[str]:
+        kin: defaultdict[Hashable, dict[str, bool]] = defaultdict(dict)
+        for name, (_, stream) in self.owned().items():
+            kin[_shape(stream.engine)][name] = stream.engine.policy.wanted == Reason.DRIFT
+        enough = [each for each in kin.values() if sum(each.values()) >= _DRIFTED * len(each)]
+        return frozenset(name for each in enough for name, has_drifted in each.items() if has_drifted)
+
+
+@dataclass(slots=True, eq=False)
 class Together:
     """Implements `trainer.Learner` for all streams that can have one model with `asker`.
 
@@ -86,13 +117,6 @@ class Together:
             return {}
         others = {name: stream for name, (_, stream) in owned.items() if _shape(stream.engine) == wanted}
         return {self.asker.name: self.asker} | others
-
-    def is_called_for(self, reason: str) -> bool:
-        """Whether a training has to be; one stream's drift does not call for one of all."""
-        if reason != Reason.DRIFT:
-            return True
-        kin = self.kin().values()
-        return sum(stream.engine.policy.wanted == Reason.DRIFT for stream in kin) >= _DRIFTED * len(kin)
 
     async def collect(self, waited: bool) -> Mapping[str, Collected]:
         """Their histories and what serves them; nothing where the asker takes over a model, or wants none any more.
@@ -167,7 +191,13 @@ def _champion(engine: ForecastEngine) -> str | None:
 
 def _shape(engine: ForecastEngine) -> Hashable:
     """What streams of one process have in common that can have one model, as far as the engine knows."""
-    return frozenset(zip(engine.symbols, engine.market.levels.is_log.tolist(), strict=True))
+    return _changes(engine.symbols, engine.market.levels.is_log.tobytes())
+
+
+@lru_cache(256)
+def _changes(symbols: tuple[str, ...], is_log: bytes) -> Hashable:
+    """Made once for all streams that have the same symbols, in the order in which they have them."""
+    return frozenset(zip(symbols, is_log, strict=True))
 
 
 def _is_ready(stream: Stream) -> bool:

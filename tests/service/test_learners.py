@@ -12,7 +12,7 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.policy import Reason
 from streamer.core.settings import EngineSettings
 from streamer.model.store import ModelStore
-from streamer.service.learners import Owned, Sharing, Together
+from streamer.service.learners import Owned, SharedDrift, Sharing, Together
 from streamer.service.partition import Stream
 from streamer.service.worker import PartitionWorker
 from tests.core.fakes import fake
@@ -123,8 +123,28 @@ def test_the_drift_of_one_stream_does_not_train_all(process: Process, drifted: i
     streams = [process.stream(f"s{index}", 100) for index in range(8)]
     for stream in streams[:drifted]:
         stream.engine.policy.request(Reason.DRIFT)
-    assert process.learner(streams[0]).is_called_for(Reason.DRIFT) is called
-    assert process.learner(streams[0]).is_called_for(Reason.SCHEDULE)
+    process.stream("other", symbols=("A", "C")).engine.policy.request(Reason.DRIFT)
+    drift = SharedDrift(process.owned)
+    assert [drift.calls(f"s{index}") for index in range(8)] == [called] * drifted + [False] * (8 - drifted)
+    assert drift.calls("other"), "which is alone"
+
+
+async def test_drifted_streams_that_ask_with_every_batch_are_not_counted_each_time(process: Process) -> None:
+    """There may be hundreds of them, among a thousand."""
+    streams = [process.stream(f"s{index}", 100) for index in range(8)]
+    streams[0].engine.policy.request(Reason.DRIFT)
+    now, looks = 0.0, []
+
+    def owned() -> Mapping[str, tuple[PartitionWorker, Stream]]:
+        looks.append(now)
+        return process.owned()
+
+    drift = SharedDrift(owned, lambda: now)
+    assert not any(drift.calls("s0") for _ in range(100))
+    streams[1].engine.policy.request(Reason.DRIFT)
+    now = 1.0
+    assert drift.calls("s0")
+    assert looks == [0.0, 1.0]
 
 
 async def test_a_model_that_cannot_be_taken_over_is_trained_anew(process: Process) -> None:
