@@ -93,7 +93,9 @@ def result(code: int, output: Sequence[str], errors: Sequence[str]) -> dict[str,
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         said = " | ".join(errors)
         if any(sign in said for sign in _OUT_OF_MEMORY):
-            how += ", out of memory: raise retrain.memory_limit or lower retrain.history"
+            how += (
+                ", out of memory: raise retrain.memory_limit or lower retrain.history, of a shared model retrain.pool"
+            )
         raise TrainingError(f"the training process ended with {how}: {said or 'it said nothing'}")
     last = output[-1] if output else ""
     try:

@@ -29,7 +29,8 @@ from streamer.service.metrics import RetrainOutcome
 
 log = structlog.get_logger(__name__)
 
-_LINE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
+_RESULT_BYTES = 4 << 20  # one line, with the figures of 2,048 symbols
 _KILL_GRACE = 5.0
 _REVERTED = {"promoted": False, "reason": "rejected: it was reverted before"}
 _ABANDONED_SECONDS = 8 * 86_400  # no `retrain.time_limit` is so long, so nobody works there any more
@@ -240,14 +241,14 @@ class Trainer:
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the daemon is gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=_LINE_BYTES,
+            limit=_CHUNK_BYTES,
             start_new_session=True,  # a Ctrl-C at the terminal is the daemon's to answer
             env=fitting.environment(),
         )
         try:
             async with asyncio.timeout(time_limit):
                 output, errors, code = await asyncio.gather(
-                    _tail(process.stdout), _tail(process.stderr), process.wait()
+                    _tail(process.stdout, _RESULT_BYTES), _tail(process.stderr, _CHUNK_BYTES), process.wait()
                 )
         except TimeoutError:
             raise fitting.took_too_long(time_limit) from None
@@ -268,13 +269,14 @@ def _sweep() -> None:
                 shutil.rmtree(folder)
 
 
-async def _tail(stream: asyncio.StreamReader | None) -> list[str]:
-    """The last lines of a stream, read to its end so that a child that floods it never blocks."""
+async def _tail(stream: asyncio.StreamReader | None, most: int) -> list[str]:
+    """The last lines of a stream, `most` bytes, read to its end so that a child that floods it never blocks."""
     assert stream is not None
-    tail = b""
-    while chunk := await stream.read(_LINE_BYTES):
-        tail = (tail + chunk)[-_LINE_BYTES:]
-    return fitting.tail(tail)
+    tail = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        tail += chunk
+        del tail[:-most]
+    return fitting.tail(bytes(tail))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
