@@ -1,8 +1,9 @@
 """Models of several streams on one network: each has its own span and state, all else they have in common."""
 
+import threading
 from collections.abc import Hashable
 from dataclasses import replace
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from streamer.core.forecaster import Forecaster
 from streamer.model.artifact import MODEL, WEIGHTS, Artifact
@@ -17,12 +18,17 @@ class Loader:
     """Makes forecasters of artifacts; those of one network run on one copy of it, as long as any of them is held."""
 
     def __init__(self) -> None:
-        self._held: WeakValueDictionary[Hashable, LstmForecaster] = WeakValueDictionary()
+        self._held: dict[Hashable, WeakSet[LstmForecaster]] = {}
+        self._turn = threading.Lock()
 
     def __call__(self, artifact: Artifact) -> LstmForecaster:
-        """As `LstmForecaster.from_artifact`."""
+        """As `LstmForecaster.from_artifact`; threads take turns, or each would make a copy."""
         key = _common(artifact.manifest)
-        made = self._held[key] = LstmForecaster.from_artifact(artifact, self._held.get(key))
+        with self._turn:
+            held = self._held.get(key, WeakSet())
+            made = LstmForecaster.from_artifact(artifact, next(iter(held), None))
+            held.add(made)
+            self._held = {other: models for other, models in self._held.items() if models} | {key: held}
         return made
 
 

@@ -217,7 +217,9 @@ def test_models_of_one_network_run_on_one_copy_of_it(judged: Learned) -> None:
     assert bits(second.trained_state()) == bits(models["b"].state)
     other = load(replace_seed(models["a"]))
     assert other.runtime is not first.runtime
-    del first, second
+    del second
+    assert load(models["c"]).runtime is first.runtime
+    del first
     assert load(models["c"]).runtime is not other.runtime
 
 
