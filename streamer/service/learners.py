@@ -149,6 +149,7 @@ class Together:
             return False
         donor, theirs = max(served, key=lambda each: each[0].engine.swaps[-1].after)
         history = TrainingSet.of(engine, 1 + PRIMED)
+        self.members[self.asker.name] = self.asker
         try:
             model = await asyncio.to_thread(self._adopted, donor.name, theirs, history)
             if model in engine.reverted:
@@ -158,7 +159,6 @@ class Together:
             log.warning("model not taken over, one is trained", stream=self.asker.name, reason=str(error))
             return False
         log.info("model taken over", stream=self.asker.name, model=model, of=donor.name)
-        self.members = {self.asker.name: self.asker}
         return True
 
     def _adopted(self, donor: str, theirs: Forecaster, history: TrainingSet) -> str:
@@ -172,11 +172,14 @@ class Together:
         return stream in self.members and model_id in self.members[stream].engine.reverted
 
     async def install(self, stream: str, model_id: str) -> None:
-        """Put a stream's model into service; LookupError where it is not ours any more."""
-        owned = self.owned()
+        """Put a stream's model into service; LookupError where it is not ours any more, or has other settings."""
+        owned, collected = self.owned(), self.members[stream]
         if stream not in owned:
             raise LookupError("another process has the stream by now")
         worker, found = owned[stream]
+        # Restored meanwhile it is still the one that the model was made for, unless a reload has changed its shape.
+        if found is not collected and found.engine.settings != collected.engine.settings:
+            raise LookupError("the stream has other settings by now")
         await worker.install(found, model_id)
 
     def ended(self) -> None:

@@ -29,6 +29,11 @@ class Process:
     folder: Path
     streams: dict[str, Stream] = field(default_factory=dict)
     settings: EngineSettings = SETTINGS
+    installed: list[tuple[Stream, str]] = field(default_factory=list)
+
+    async def install(self, stream: Stream, model_id: str) -> None:
+        """As a worker does; noted."""
+        self.installed.append((stream, model_id))
 
     def stream(self, name: str, ticks: int = 120, symbols: tuple[str, ...] = ("A", "B")) -> Stream:
         engine = ForecastEngine(self.settings)
@@ -37,7 +42,7 @@ class Process:
         return self.streams[name]
 
     def owned(self) -> Mapping[str, tuple[PartitionWorker, Stream]]:
-        return {name: (cast(PartitionWorker, None), stream) for name, stream in self.streams.items()}
+        return {name: (cast(PartitionWorker, self), stream) for name, stream in self.streams.items()}
 
     def learner(self, asker: Stream) -> Together:
         owned: Owned = self.owned
@@ -116,6 +121,21 @@ async def test_a_stream_that_left_calls_for_nothing(process: Process) -> None:
     asker = process.stream("asker")
     process.stream("asker")
     assert await process.learner(asker).collect(waited=False) == {}
+
+
+async def test_a_model_made_under_other_settings_is_not_put_into_service(process: Process) -> None:
+    """A stream that was restored meanwhile takes its model; one that a reload gave other settings does not."""
+    same, reloaded = process.stream("same"), process.stream("reloaded")
+    learner = process.learner(same)
+    await learner.collect(waited=False)
+    process.stream("same")
+    process.settings = replace(SETTINGS, step=2 * SETTINGS.step)
+    assert process.stream("reloaded") is not reloaded
+
+    await learner.install("same", "m1")
+    with pytest.raises(LookupError, match="other settings"):
+        await learner.install("reloaded", "m1")
+    assert process.installed == [(process.streams["same"], "m1")]
 
 
 @pytest.mark.parametrize(("drifted", "called"), [(1, False), (2, True), (5, True)])
