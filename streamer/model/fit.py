@@ -7,6 +7,8 @@ experts, for all of them: each has it with its own state, so that each model is 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -252,16 +254,17 @@ class _Job:
         return _Made(fitted, model, weights, forecaster, penalties or ())
 
     def _experts(self, runtime: StepRuntime, penalties: Sequence[float] | None) -> tuple[Sequence[float], np.ndarray]:
-        """Penalties and coefficients; of each history nothing is kept but its part in the sums."""
+        """Penalties and coefficients; of each history no more than its moments is kept."""
         layout = expert_layout(self.manifest, self.features)
-        learned = held_out = ridge.Moments.zero(len(self.manifest.targets), layout.width)
+        learned, held_out = [], []
         for each in self.histories:
             cells, slices = each.cells(layout, runtime), each.slices
-            learned += cells.moments(0, slices.fit_end if penalties is None else len(each.replayed.x))
+            learned.append(cells.moments(0, slices.fit_end if penalties is None else len(each.replayed.x)))
             if penalties is None:
-                held_out += cells.moments(slices.fit_end, slices.stop_end, ridge.STOP_CLIP)
-        penalties = penalties or ridge.choose_penalties(layout, learned, held_out)
-        return penalties, ridge.fit(layout, learned, penalties).coefficients
+                held_out.append(cells.moments(slices.fit_end, slices.stop_end, ridge.STOP_CLIP))
+        moments = reduce(add, learned)
+        penalties = penalties or ridge.choose_penalties(layout, moments, reduce(add, held_out))
+        return penalties, ridge.fit(layout, moments, penalties).coefficients
 
 
 def _peers(changes: Sequence[Floats]) -> np.ndarray:

@@ -88,11 +88,6 @@ class Moments:
 
     each: Sequence[Moment]
 
-    @classmethod
-    def zero(cls, targets: int, width: int) -> "Moments":
-        """Of no history at all."""
-        return cls([Moment(np.zeros((width, width)), np.zeros(width), 0.0, 0.0) for _ in range(targets)])
-
     def of(self, columns: Bools) -> "Moments":
         """The same for some of the regressors."""
         return Moments([moment.of(columns) for moment in self.each])

@@ -1,9 +1,7 @@
 """Several streams that learn together: one network and one set of experts, one verdict, each stream's own state."""
 
-import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
-from streamer.model import ridge
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.fit import PoolResult, fit, fit_pool
@@ -181,24 +178,6 @@ def test_every_stream_teaches_and_the_gate_slice_of_none_does(judged: Learned, n
     end = Slices.of(ROWS[name], GateSpec()).stop_end
     assert learn(changed={name: perturbed(name, slice(end, None))}).weights() == judged.weights()
     assert learn(changed={name: perturbed(name, slice(50, 60))}).weights() != judged.weights()
-
-
-def test_what_the_experts_learn_from_is_not_held_of_all_streams_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a thousand streams of ten symbols, the moments alone would be gigabytes."""
-    made: list[weakref.ref[np.ndarray]] = []
-    held: list[int] = []
-    moments = ridge.Cells.moments
-
-    def counted(cells: ridge.Cells, *arguments: Any) -> ridge.Moments:
-        held.append(sum(each() is not None for each in made))
-        found = moments(cells, *arguments)
-        made.append(weakref.ref(found.each[0].gram))
-        return found
-
-    monkeypatch.setattr(ridge.Cells, "moments", counted)
-    learn(replace(FIT, steps=1))
-    assert len(held) == 2 * len(SETS)
-    assert max(held) <= 1
 
 
 def test_what_a_stream_is_priced_at_does_not_matter(judged: Learned) -> None:
