@@ -1,6 +1,6 @@
 """One step of an exported network, run by LiteRT."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ NetworkState = Mapping[str, Array32]
 
 Details = Mapping[str, Mapping[str, Any]]
 
+_SIDE_BY_SIDE = (16, 4)  # streams: of more, none costs less, and each number takes an interpreter of its own
+_MOST_ROWS = 256  # of a batch in which a row was seen to get the bits that it gets alone
+
 _NEXT = "_next"  # what the output of a state has behind the name of its input
 
 
@@ -27,6 +30,8 @@ class StepRuntime:
     def __init__(self, model: bytes, rows: int) -> None:
         """Load `model` (bytes of a `.tflite` file) for a batch of `rows`; raises ArtifactError."""
         self.rows = rows
+        self._model = model
+        self._wider: dict[int, StepRuntime | None] = {}
         try:
             # One thread: a step is microseconds of work, which a hand-over between threads would double.
             self._interpreter = Interpreter(model_content=model, num_threads=1)
@@ -62,6 +67,52 @@ class StepRuntime:
         interpreter.invoke()
         after = {name: interpreter.get_tensor(written) for name, _, written in self._states}
         return interpreter.get_tensor(self._y), after
+
+    def step_all(self, x: Array32, state: NetworkState) -> tuple[Array32, dict[str, Array32]]:
+        """`step` for streams side by side, bit for bit: all arrays have one more axis before the others, theirs."""
+        parts = [self._step_some(x[part], state, part) for part in self._parts(len(x))]
+        after = {name: np.concatenate([states[name] for _, states in parts]) for name in self.units}
+        return np.concatenate([output for output, _ in parts]), after
+
+    def _step_some(self, x: Array32, state: NetworkState, part: slice) -> tuple[Array32, dict[str, Array32]]:
+        count = len(x)
+        runtime = self if count == 1 else self._wide(count)
+        assert runtime is not None
+        own = {name: state[name][part].reshape(runtime.rows, units) for name, units in self.units.items()}
+        output, after = runtime.step(x.reshape(runtime.rows, self.inputs), own)
+        return output.reshape(count, self.rows, -1), {
+            name: array.reshape(count, self.rows, -1) for name, array in after.items()
+        }
+
+    def _parts(self, streams: int) -> Iterator[slice]:
+        """Which of so many streams are stepped as one batch."""
+        at = 0
+        for count in (*_SIDE_BY_SIDE, 1):
+            while streams - at >= count and (count == 1 or self._wide(count) is not None):
+                yield slice(at, at + count)
+                at += count
+
+    def _wide(self, count: int) -> "StepRuntime | None":
+        """One for so many streams; None where a processor's kernels would not give each the bits that it gets alone."""
+        if count not in self._wider:
+            fits = count * self.rows <= _MOST_ROWS
+            wide = StepRuntime(self._model, count * self.rows) if fits else None
+            self._wider[count] = wide if wide is not None and self._agrees_with(wide) else None
+        return self._wider[count]
+
+    def _agrees_with(self, wide: "StepRuntime") -> bool:
+        random = np.random.default_rng(0)
+        x, *states = (
+            random.normal(size=(wide.rows, width)).astype(np.float32) for width in (self.inputs, *self.units.values())
+        )
+        many, after = wide.step(x, dict(zip(self.units, states, strict=True)))
+        for at in range(0, wide.rows, self.rows):
+            own = slice(at, at + self.rows)
+            one, alone = self.step(x[own], {name: s[own] for name, s in zip(self.units, states, strict=True)})
+            same = one.tobytes() == many[own].tobytes()
+            if not same or any(alone[name].tobytes() != after[name][own].tobytes() for name in alone):
+                return False
+        return True
 
 
 def _details(interpreter: Interpreter) -> tuple[Details, Details]:
