@@ -4,7 +4,7 @@ What an engine holds of its past is brought to the new units and names. A model 
 trained in, and `Adjusted` translates, so that its state, and one that is replayed later, need no change.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -129,6 +129,15 @@ class Adjusted:
         """Take in one row of prices as they are now; returns the new state and changes in the same units."""
         after, changes = self.base.step(state, Row(row.time, row.prices / self.units, row.is_break, row.whole))
         return after, changes * self._scale
+
+    @property
+    def alike(self) -> Hashable:
+        """No other has its units."""
+        return self
+
+    def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
+        """`step` of each state and row."""
+        return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Share of each expert in what is served next, by name, each `(len(targets),)`."""

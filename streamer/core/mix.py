@@ -36,8 +36,8 @@ _LEAST_POWER, _TWO = constant(1e-12), constant(2.0)
 _MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
 
 Arrays = dict[str, np.ndarray]
-"""The first axis of two is that of the experts, the last that of the targets. Streams that are stepped side by side have
-theirs before that of the targets: all is worked out for each as it would be alone, bit for bit."""
+"""The first axis of two is that of the experts, the last that of the targets. Streams that are stepped side by side
+have theirs before that of the targets, and each comes out as it would alone, bit for bit."""
 
 
 def initial(n_experts: int, n_targets: int) -> Arrays:

@@ -143,9 +143,10 @@ class LstmForecaster:
         before = _part(_FEATURES, state)
         seen, features = self.features.step(before, row)
         output, network = self.runtime.step(self._inputs(features[None])[0], state)
-        heard = self._hear(_part(MIX, state), before, seen, row)
+        heard = self._hear(_part(MIX, state), before, seen, row) if self.experts else {}
         mixed, changes = self._predict(seen, features, output.reshape(-1), network, heard)
-        return _prefixed(_FEATURES, seen) | network | _prefixed(MIX, mixed), changes
+        after = _prefixed(_FEATURES, seen) | network
+        return after | _prefixed(MIX, mixed) if mixed else after, changes
 
     @property
     def alike(self) -> Hashable:
@@ -160,7 +161,7 @@ class LstmForecaster:
         before = _part(_FEATURES, state)
         seen, features = self.features.step(before, row)
         output, network = self.runtime.step_all(self._inputs(features), state)
-        heard = self._hear(_experts_first(_part(MIX, state)), before, seen, row)
+        heard = self._hear(_experts_first(_part(MIX, state)), before, seen, row) if self.experts else {}
         mixed, changes = self._predict(seen, features, output.reshape(len(rows), -1), network, heard)
         after = _prefixed(_FEATURES, seen) | network | _prefixed(MIX, _experts_first(mixed))
         return [(each, changes[:, at]) for at, each in enumerate(_apart(after, len(rows)))]
@@ -188,11 +189,10 @@ class LstmForecaster:
 
     def _hear(self, mixed: State, before: State, seen: State, row: Row) -> State:
         """Tell the mix what came of its last proposals."""
-        if self.experts is None:
-            return mixed
         scale = mixed["scale"]
         moved = self._of_targets(seen["level"]) - self._of_targets(before["level"])
-        if row.whole and not row.is_break and isfinite(np.add.reduce(moved, None)) and np.minimum.reduce(scale, None) > 0.0:
+        is_plain = row.whole and not row.is_break and isfinite(np.add.reduce(moved, None))
+        if is_plain and np.minimum.reduce(scale, None) > 0.0:
             return mix.learn(mixed, moved / scale, None)
         # A price of its own, a step after the one that it was forecast from.
         came = np.isfinite(self._of_targets(row.prices)) & np.isfinite(moved) & (scale > 0.0)
