@@ -148,10 +148,10 @@ class LstmForecaster:
         after = _prefixed(_FEATURES, seen) | network
         return after | _prefixed(MIX, mixed) if mixed else after, changes
 
-    @property
+    @cached_property
     def alike(self) -> Hashable:
-        """What of it does not change from row to row."""
-        return self.features, self.runtime, self.experts
+        """What its steps depend on."""
+        return self.symbols, self.targets, self.features, self.runtime, self.experts
 
     def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
         """`step` of each state and row, bit for bit, as one batch."""

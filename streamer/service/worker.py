@@ -16,6 +16,7 @@ from streamer.errors import ArtifactError, BrokerError, StreamerError
 from streamer.model.kept import Checkpoint
 from streamer.service import restore
 from streamer.service.broker import Broker
+from streamer.service.burst import process_all
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.sink import Sink
@@ -359,13 +360,15 @@ class PartitionWorker:
     async def _process(self, fetched: _Fetched) -> None:
         await self.partition.prepare(fetched.records)
         batch = Batch(self._position)
-        engine_seconds = []
-        for count, record in enumerate(fetched.records, 1):
-            began = time.perf_counter()
-            self.partition.process(record, batch)
-            engine_seconds.append(time.perf_counter() - began)
-            if count % _SLICE == 0:
+        engine_seconds: list[float] = []
+        looked = 0
+        began = time.perf_counter()
+        for count in process_all(self.partition, fetched.records, batch):
+            engine_seconds += [(time.perf_counter() - began) / count] * count
+            if len(engine_seconds) >= looked + _SLICE:
+                looked = len(engine_seconds)
                 await asyncio.sleep(0)
+            began = time.perf_counter()
         self.partition.save_due(batch)
         await self._commit(batch)
         seconds = time.monotonic() - fetched.at
