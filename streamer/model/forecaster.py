@@ -17,6 +17,7 @@ from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.core.market_features import PEERS, MarketFeatures
 from streamer.errors import ArtifactError
+from streamer.model import stacked
 from streamer.model.artifact import Artifact
 from streamer.model.manifest import Manifest
 from streamer.model.runtime import StepRuntime
@@ -115,6 +116,10 @@ class LstmForecaster:
     def _all_are_targets(self) -> bool:
         return self.symbols == self.targets
 
+    @cached_property
+    def _stack(self) -> stacked.Layout:
+        return stacked.Layout.of(self.initial_state())
+
     def _of_targets(self, values: Floats) -> Floats:
         """Of `values` by symbol those of the targets."""
         return values if self._all_are_targets else values.take(self._columns, -1)
@@ -157,14 +162,14 @@ class LstmForecaster:
         """`step` of each state and row, bit for bit, as one batch."""
         if len({row.is_break for row in rows}) > 1:
             return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
-        state, row = _side_by_side(states), _one_row(rows)
+        state, row = self._stack.stacked(states), _one_row(rows)
         before = _part(_FEATURES, state)
         seen, features = self.features.step(before, row)
         output, network = self.runtime.step_all(self._inputs(features), state)
         heard = self._hear(_experts_first(_part(MIX, state)), before, seen, row) if self.experts else {}
         mixed, changes = self._predict(seen, features, output.reshape(len(rows), -1), network, heard)
         after = _prefixed(_FEATURES, seen) | network | _prefixed(MIX, _experts_first(mixed))
-        return [(each, changes[:, at]) for at, each in enumerate(_apart(after, len(rows)))]
+        return [(each, changes[:, at]) for at, each in enumerate(self._stack.apart(after, len(rows)))]
 
     def _predict(
         self, seen: State, features: Floats, output: np.ndarray, network: State, heard: State
@@ -230,19 +235,6 @@ def hidden(network: Mapping[str, np.ndarray], spec: NetworkSpec, targets: int) -
     if not isfinite(np.add.reduce(last, None)):
         last[~np.isfinite(last)] = 0.0
     return last if last.shape[-2] == targets else np.repeat(last, targets, axis=-2)
-
-
-def _side_by_side(states: Sequence[State]) -> State:
-    """States of one layout as one, whose arrays have one more axis before all others."""
-    return {
-        name: np.concatenate([state[name] for state in states], None).reshape(len(states), *array.shape)
-        for name, array in states[0].items()
-    }
-
-
-def _apart(states: State, count: int) -> list[State]:
-    """What `_side_by_side` has put together. Copies: a view would keep the arrays of all streams for one's sake."""
-    return [{name: array[at].copy() for name, array in states.items()} for at in range(count)]
 
 
 def _one_row(rows: Sequence[Row]) -> Row:

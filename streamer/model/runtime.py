@@ -1,6 +1,6 @@
 """One step of an exported network, run by LiteRT."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,47 +70,43 @@ class StepRuntime:
 
     def step_all(self, x: Array32, state: NetworkState) -> tuple[Array32, dict[str, Array32]]:
         """`step` for streams side by side, bit for bit: all arrays have one more axis before the others, theirs."""
-        parts = [self._step_some(x[part], state, part) for part in self._parts(len(x))]
-        after = {name: np.concatenate([states[name] for _, states in parts]) for name in self.units}
-        return np.concatenate([output for output, _ in parts]), after
+        outputs, states, at = [], [], 0
+        while at < len(x):
+            count, runtime = self._widest(len(x) - at)
+            own = {name: state[name][at : at + count].reshape(runtime.rows, -1) for name in self.units}
+            output, after = runtime.step(x[at : at + count].reshape(runtime.rows, -1), own)
+            outputs.append(output)
+            states.append(after)
+            at += count
+        each = (len(x), self.rows, -1)
+        joined = {name: np.concatenate([after[name] for after in states]).reshape(each) for name in self.units}
+        return np.concatenate(outputs).reshape(each), joined
 
-    def _step_some(self, x: Array32, state: NetworkState, part: slice) -> tuple[Array32, dict[str, Array32]]:
-        count = len(x)
-        runtime = self if count == 1 else self._wide(count)
-        assert runtime is not None
-        own = {name: state[name][part].reshape(runtime.rows, units) for name, units in self.units.items()}
-        output, after = runtime.step(x.reshape(runtime.rows, self.inputs), own)
-        return output.reshape(count, self.rows, -1), {
-            name: array.reshape(count, self.rows, -1) for name, array in after.items()
-        }
-
-    def _parts(self, streams: int) -> Iterator[slice]:
-        """Which of so many streams are stepped as one batch."""
-        at = 0
-        for count in (*_SIDE_BY_SIDE, 1):
-            while streams - at >= count and (count == 1 or self._wide(count) is not None):
-                yield slice(at, at + count)
-                at += count
+    def _widest(self, streams: int) -> "tuple[int, StepRuntime]":
+        """For how many of so many streams there is one, and that."""
+        for count in _SIDE_BY_SIDE:
+            if count <= streams and (wide := self._wide(count)) is not None:
+                return count, wide
+        return 1, self
 
     def _wide(self, count: int) -> "StepRuntime | None":
         """One for so many streams; None where a processor's kernels would not give each the bits that it gets alone."""
         if count not in self._wider:
-            fits = count * self.rows <= _MOST_ROWS
-            wide = StepRuntime(self._model, count * self.rows) if fits else None
+            wide = StepRuntime(self._model, count * self.rows) if count * self.rows <= _MOST_ROWS else None
             self._wider[count] = wide if wide is not None and self._agrees_with(wide) else None
         return self._wider[count]
 
     def _agrees_with(self, wide: "StepRuntime") -> bool:
+        """Whether both give the same bits, by the example of random numbers."""
         random = np.random.default_rng(0)
-        x, *states = (
-            random.normal(size=(wide.rows, width)).astype(np.float32) for width in (self.inputs, *self.units.values())
-        )
-        many, after = wide.step(x, dict(zip(self.units, states, strict=True)))
+        widths = {"x": self.inputs, **self.units}
+        given = {name: random.normal(size=(wide.rows, width)).astype(np.float32) for name, width in widths.items()}
+        many, after = wide.step(given["x"], given)
         for at in range(0, wide.rows, self.rows):
-            own = slice(at, at + self.rows)
-            one, alone = self.step(x[own], {name: s[own] for name, s in zip(self.units, states, strict=True)})
-            same = one.tobytes() == many[own].tobytes()
-            if not same or any(alone[name].tobytes() != after[name][own].tobytes() for name in alone):
+            own = {name: array[at : at + self.rows] for name, array in given.items()}
+            one, alone = self.step(own["x"], own)
+            pairs = [(one, many), *((alone[name], after[name]) for name in self.units)]
+            if any(mine.tobytes() != theirs[at : at + self.rows].tobytes() for mine, theirs in pairs):
                 return False
         return True
 
