@@ -4,14 +4,14 @@ What an engine holds of its past is brought to the new units and names. A model 
 trained in, and `Adjusted` translates, so that its state, and one that is replayed later, need no change.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from streamer.core.features import State
-from streamer.core.forecaster import Forecaster
+from streamer.core.forecaster import Forecaster, OneByOne
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change, Levels, is_price
 
@@ -66,7 +66,7 @@ class Adjustment:
 
 
 @dataclass(frozen=True, eq=False)
-class Adjusted:
+class Adjusted(OneByOne):
     """A model of before some adjustments, in the names and prices of after them. Implements `Forecaster`.
 
     base: the model itself, whose state this has, in its own units. units: what one of its own prices is now,
@@ -129,15 +129,6 @@ class Adjusted:
         """Take in one row of prices as they are now; returns the new state and changes in the same units."""
         after, changes = self.base.step(state, Row(row.time, row.prices / self.units, row.is_break, row.whole))
         return after, changes * self._scale
-
-    @property
-    def alike(self) -> Hashable:
-        """No other has its units."""
-        return self
-
-    def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
-        """`step` of each state and row."""
-        return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Share of each expert in what is served next, by name, each `(len(targets),)`."""

@@ -68,3 +68,16 @@ class Forecaster(Protocol):
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Share of each expert in what is served next, by name, each `(len(targets),)`; they add up to 1 at least."""
+
+
+class OneByOne:
+    """What a forecaster inherits whose states take their steps one by one, alike to itself alone."""
+
+    @property
+    def alike(self) -> Hashable:
+        """Itself."""
+        return self
+
+    def step_all(self: Forecaster, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
+        """`step` of each state and row."""
+        return [self.step(state, row) for state, row in zip(states, rows, strict=True)]

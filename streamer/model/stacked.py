@@ -35,9 +35,9 @@ class Layout:
 
     @classmethod
     def of(cls, state: State) -> "Layout":
-        """Layout of states whose arrays are like those of `state`; the largest numbers come first, or some would
-        not be aligned."""
+        """Layout of states whose arrays are like those of `state`."""
         places, begin = {}, 0
+        # The largest numbers first, or some would not be aligned.
         for name, array in sorted(state.items(), key=lambda each: -each[1].itemsize):
             end = begin + array.itemsize * prod(array.shape)
             places[name], begin = _Place(begin, end, array.shape, array.dtype), end

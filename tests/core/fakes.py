@@ -1,7 +1,7 @@
 """A real, small forecaster without TensorFlow, and ways for it to go wrong."""
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import numpy as np
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.features import Features, State
+from streamer.core.forecaster import OneByOne
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.errors import ArtifactError
@@ -18,7 +19,7 @@ UNITS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class FakeForecaster:
+class FakeForecaster(OneByOne):
     """A recurrent network of `UNITS` hidden units with random weights, which its id seeds.
 
     Its bias moves the state in blank rows too, and it forgets slowly: a row that is left out, or fed twice,
@@ -58,15 +59,6 @@ class FakeForecaster:
         columns = [self.symbols.index(target) for target in self.targets]
         bare = (hidden @ out) * features.scale(seen)[columns]
         return {**seen, "h0": hidden}, np.stack([0.5 * bare, bare, 0.25 * bare])
-
-    @property
-    def alike(self) -> Hashable:
-        """Itself alone."""
-        return self
-
-    def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
-        """`step` of each state and row."""
-        return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Half of it is the network, half persistence."""
