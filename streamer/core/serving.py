@@ -67,7 +67,7 @@ class Serving:
         if previous is not None:
             for blank in blanks_between(previous, own, step):
                 state, _ = self.model.step(state, blank)
-        if self.ahead is not None and state is self.state and self.ahead.is_over(own):
+        if self.ahead is not None and self.ahead.is_over(own):
             state, predicted = self.ahead.state, self.ahead.predicted
         else:
             state, predicted = self.model.step(state, own)
