@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -130,6 +131,7 @@ def shown_names(found: Iterable[Any]) -> str:
     return f"{names} and {more} more" if more > 0 else names or "nothing"
 
 
+@lru_cache(maxsize=1024)  # streams have their ticks at the same times, and a forecast's target is the next tick's time
 def format_time(time: int) -> str:
     """ISO-8601 in UTC of a time in ms; milliseconds only where there are any."""
     moment = _EPOCH + time * _MILLISECOND

@@ -61,7 +61,7 @@ class Decoder:
 
         Comes before each `decode`. RegistryError.
         """
-        await prepare(self.codec, [record for record in records if not is_control(record)])
+        await prepare(self.codec, (record for record in records if not is_control(record)))
 
     def decode(self, record: Any) -> tuple[str | None, Tick]:
         """Name of the stream, None for that of the partition, and the tick of a record (as aiokafka has them).

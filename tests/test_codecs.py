@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer import codecs
@@ -44,6 +44,8 @@ FORECAST = {
     "model": "persistence",
     "source": {"topic": "prices", "partition": 0, "offset": 999},
 }
+NAMES = st.text(st.characters(codec=None), max_size=5)
+NUMBERS = st.floats() | st.floats(1e-5, 1e-3) | st.floats(1e15, 1e17) | st.floats(1.0, 1e4)
 TICK = {
     "type": "record",
     "name": "Tick",
@@ -156,6 +158,27 @@ class TestNames:
 class TestJson:
     def test_what_is_written_is_read_back(self) -> None:
         assert JsonCodec().decode(JsonCodec().encode(FORECAST)) == FORECAST
+
+    @given(st.dictionaries(NAMES, st.lists(NUMBERS, min_size=4, max_size=4), max_size=4), NAMES)
+    @example({"A": [1e-5, 1.0, 1.0, 1.0]}, "s")
+    @example({"A": [1.0, 1e16, 1.0, 1.0]}, "s")
+    @example({"A": [1.0] * 4, "B": [1.0, math.nan, 1.0, 1.0], "C": [2.0] * 4}, "s")
+    @example({"A": [1.0] * 4, "B": [1.0, 1.0, math.inf, 1.0]}, "s")
+    @example({"A": [-0.0, 0.0, 1.0, 1.0]}, "s")
+    @example({"A": [1.0] * 4}, "\x7f")
+    @example({"A": [1.0] * 4}, "é\u2028\ud800")
+    def test_the_bytes_are_those_of_pythons_writer(self, prices: dict[str, list[float]], stream: str) -> None:
+        """A forecast that is made again, by whatever version, is the same record."""
+        parts = zip(("yhat", "yhat_lower", "yhat_upper", "last"), zip(*prices.values(), strict=True), strict=False)
+        maps = {part: dict(zip(prices, values, strict=True)) for part, values in parts}
+        message = FORECAST | maps | {"stream": stream}
+        try:
+            expected = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+        except ValueError:
+            with pytest.raises(ValueError, match="not JSON compliant"):
+                JsonCodec().encode(message)
+        else:
+            assert JsonCodec().encode(message) == expected
 
 
 class TestCsv:

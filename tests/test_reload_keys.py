@@ -33,6 +33,7 @@ OTHER: dict[str, Any] = {
     "fit.combine": False,
     "fit.refit": False,
     "models.url": "elsewhere",
+    "models.sharing": "global",
     "models.hmac_key": "k" * 32,
     "http.host": "0.0.0.0",
     "http.token": "a-token",

@@ -4,30 +4,36 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamer.commands.arguments import broker_unless_given, count
 from streamer.commands.terminal import progress, say
-from streamer.errors import ExitCode
+from streamer.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from streamer.core.levels import Change
     from streamer.model.dataset import TrainingSet
-    from streamer.model.fit import FitResult
+    from streamer.model.fit import FitResult, PoolResult
+    from streamer.model.pool import Pool
+    from streamer.model.store import ModelStore
     from streamer.settings import Settings
+
+_Result = TypeVar("_Result")
 
 _EPILOG = """\
 examples:
   streamer train prices.csv --output model
   streamer train prices.csv -c streamer.yaml --output model --json
   streamer train prices.csv --champion model --output challenger    must be no worse than that one
+  streamer train london.csv tokyo.csv --output models               one model for both
 
 The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
 the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price". One
-that is promoted is then fitted again on all rows (fit.refit).
+that is promoted is then fitted again on all rows (fit.refit). Several files with the same columns are one training: a
+stream each, named as its file, and FOLDER a store of models (models.url).
 """
 
 
@@ -40,7 +46,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
+    parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="default: model")
     parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be compared with")
@@ -68,22 +74,50 @@ def handle(arguments: argparse.Namespace) -> int:
         from streamer.model.process import end_with_parent
 
         end_with_parent()
-    history = _history(arguments.data, settings)
-    result = _fit(arguments, settings, history)
-    if arguments.json:
-        print(json.dumps(_summary(result)))
+    pool = _histories(arguments.data, settings)
+    if _is_single(pool):
+        _tell(arguments, _fit(arguments, settings, pool.sets[""]), _summary, _show)
     else:
-        _show(result, arguments.output)
+        _tell(arguments, _fit_pool(arguments, settings, pool), _pool_summary, _show_pool)
     return ExitCode.STOPPED
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    result: _Result,
+    summary: Callable[[_Result], Mapping[str, Any]],
+    show: Callable[[_Result, Path], None],
+) -> None:
+    if arguments.json:
+        print(json.dumps(summary(result)))
+    else:
+        show(result, arguments.output)
+
+
+def _is_single(pool: "Pool") -> bool:
+    """Whether it is one history without a name, whose model goes to a folder of its own."""
+    return list(pool.sets) == [""]
+
+
+def _histories(paths: list[Path], settings: "Settings") -> "Pool":
+    """One history, or of several files those of streams with their names."""
+    from streamer.model.pool import Pool, shape
+
+    if len(paths) == 1:
+        return Pool.load(paths[0]) if paths[0].suffix == ".npz" else Pool({"": _history(paths[0], settings)})
+    sets = {path.stem: _history(path, settings) for path in paths}
+    if len(sets) < len(paths):
+        raise UsageError("two of the files have one name, which is to be their stream's: rename one")
+    first = paths[0]
+    for path in paths[1:]:
+        if shape(sets[path.stem].usable()) != shape(sets[first.stem].usable()):
+            raise UsageError(f"{path} has other columns, changes or steps than {first}: train it by itself")
+    return Pool.of(sets)
 
 
 def _history(path: Path, settings: "Settings") -> "TrainingSet":
     from dataclasses import replace
 
-    from streamer.model.dataset import TrainingSet
-
-    if path.suffix == ".npz":
-        return TrainingSet.load(path)
     from streamer.frames import found_step, milliseconds, read_prices, training_set
     from streamer.service.wiring import engine_settings
 
@@ -125,6 +159,30 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
         )
 
 
+def _fit_pool(arguments: argparse.Namespace, settings: "Settings", pool: "Pool") -> "PoolResult":
+    from streamer.model.fit import fit_pool
+    from streamer.service import wiring
+
+    key = settings.models.signing_key
+    champions = {}
+    if arguments.champion:
+        store = _store(arguments.champion, key)
+        champions = {name: store.load(name, found[0].id) for name in pool.sets if (found := store.list(name))}
+    specs = wiring.network_spec(settings), wiring.fit_spec(settings), wiring.gate_spec(settings)
+    with _losses(quiet=arguments.json) as said:
+        result = fit_pool(pool, *specs, champions, said, arguments.threads)
+    store = _store(arguments.output, key)
+    for name, artifact in result.artifacts.items():
+        store.save(name, artifact)
+    return result
+
+
+def _store(folder: Path, key: bytes | None) -> "ModelStore":
+    from streamer.model.store import ModelStore
+
+    return ModelStore(str(folder), keep=1, key=key)
+
+
 @contextmanager
 def _losses(quiet: bool) -> Iterator[Callable[..., None]]:
     """Progress with the losses."""
@@ -159,3 +217,30 @@ def _show(result: "FitResult", folder: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"model {result.model_id} in {folder}, {result.report.reason}")
+
+
+def _pool_summary(result: "PoolResult") -> dict[str, Any]:
+    """Of each stream, its model says more."""
+    figures = result.report.figures()
+    return {
+        "streams": len(result.artifacts),
+        **{name: figures[name] for name in ("ratio", "persistence_ratio", "promoted", "reason")},
+        "seconds": {phase: round(spent, 3) for phase, spent in result.seconds.items()},
+    }
+
+
+def _show_pool(result: "PoolResult", folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stream", "model", "ticks", "skill", "to champion or persistence")
+    for name, artifact in result.artifacts.items():
+        gate = artifact.manifest.gate
+        flat, ratio = gate["persistence_ratio"], gate["ratio"]
+        skill = "-" if flat is None else f"{1 - flat:+.4f}"
+        table.add_row(
+            name, artifact.id, str(artifact.manifest.span.rows), skill, "-" if ratio is None else f"{ratio:.4f}"
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"models of {len(result.artifacts)} streams in {folder}, {result.report.reason}")

@@ -69,6 +69,12 @@ class RetrainPolicy:
         """The training that was wanted has its history."""
         self.under_way = True
 
+    def joined(self) -> None:
+        """A training for several streams has this one's history too: what was soon to come due is done with it."""
+        self.under_way = True
+        if self.every:
+            self.due_at = max(self.due_at, self.ticks + self.every)
+
     def waited(self) -> None:
         """The scheduled training begins only now, as those of other streams came first: the next is due after `every`.
 

@@ -24,6 +24,14 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
     return buffer.getvalue()
 
 
+def holds(data: bytes, name: str) -> bool:
+    """Whether these are an `.npz` archive with an array of that name."""
+    try:
+        return f"{name}.npy" in zipfile.ZipFile(io.BytesIO(data)).namelist()
+    except _DAMAGED:
+        return False
+
+
 def unpack(data: bytes) -> dict[str, Array]:
     """Arrays of an `.npz` archive; raises ValueError where it is none, or is damaged."""
     try:

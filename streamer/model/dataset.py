@@ -68,16 +68,18 @@ class TrainingSet:
         return len(self.times)
 
     @classmethod
-    def of(cls, engine: ForecastEngine) -> "TrainingSet":
-        """A copy of what an engine holds to learn from."""
-        prices = engine.history.prices.copy()
+    def of(cls, engine: ForecastEngine, most: int | None = None) -> "TrainingSet":
+        """A copy of what an engine holds to learn from; of its newest `most` rows."""
+        history = engine.history
+        newest = slice(0 if most is None else max(0, len(history) - most), None)
+        prices = history.prices[newest].copy()
         return cls(
             symbols=engine.symbols,
             targets=tuple(filter(engine.settings.is_target, engine.symbols)),
             change=engine.market.levels.seeing(prices),  # read back after a restart, it may hold what was never seen
             step=engine.settings.step,
-            times=engine.history.times.copy(),
-            breaks=engine.history.breaks.copy(),
+            times=history.times[newest].copy(),
+            breaks=history.breaks[newest].copy(),
             prices=prices,
             adjustments=engine.adjustments,
         )
@@ -136,6 +138,18 @@ class TrainingSet:
             raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
         change, prices = self.change.take(priced), self.prices[:, priced]
         return replace(self, symbols=symbols, targets=targets, change=change, prices=prices)
+
+    def ordered(self, symbols: tuple[str, ...]) -> "TrainingSet":
+        """The same with its symbols in this order, and its targets in theirs."""
+        columns = np.array([self.symbols.index(symbol) for symbol in symbols], np.intp)
+        targets = tuple([symbol for symbol in symbols if symbol in self.targets])
+        return replace(
+            self,
+            symbols=symbols,
+            targets=targets,
+            change=self.change.take(columns),
+            prices=np.ascontiguousarray(self.prices[:, columns]),
+        )
 
     def rows(self, symbols: Sequence[str] | None = None, change: Levels | None = None) -> Iterator[Row]:
         """Yield the rows of the grid, blank ones where steps are missing, with the prices of `symbols`.

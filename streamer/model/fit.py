@@ -1,26 +1,35 @@
-"""The whole job of one training: replay, fit, export, judge, fit again on all, write. Runs in the training process."""
+"""The whole job of one training: replay, fit, export, judge, fit again on all, write. Runs in the training process.
+
+One stream's history gives it a model of its own. Of several streams' histories comes one network, with one set of
+experts, for all of them: each has it with its own state, so that each model is whole and can go its own way.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
 
 from streamer.core.adjustment import adjusted
+from streamer.core.experts import Layout
 from streamer.core.features import FeatureMap, Features, State
 from streamer.core.forecaster import MIX, Forecaster
+from streamer.core.grid import Floats
 from streamer.core.market_features import MarketFeatures, most_correlated
 from streamer.model import artifact, ridge, training
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import Replay, TrainingSet
 from streamer.model.export import export
 from streamer.model.forecaster import EXPERTS_KEY, PEERS_KEY, LstmForecaster, Weights, expert_layout, hidden, inputs_of
-from streamer.model.gate import Beginning, GateReport, judge
+from streamer.model.gate import Beginning, GateReport, judge, together
 from streamer.model.manifest import Manifest, TrainingSpan
+from streamer.model.pool import Pool
 from streamer.model.runtime import StepRuntime
 from streamer.model.spec import FitSpec, GateSpec, NetworkSpec, Shape
-from streamer.model.training import Fitted, Progress, Series, Slices
+from streamer.model.training import Fitted, Progress, Series, Slices, Track
 
 _WARM_UP = 1_000  # rows: after 100 an LSTM's state from zero is as good as one carried all along (measured)
 
@@ -32,6 +41,18 @@ class FitResult:
     model_id: str
     promoted: bool
     report: GateReport
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolResult:
+    """Outcome of a training for several streams: the gate's verdict over all, and each stream's model.
+
+    seconds: as in FitResult.
+    """
+
+    report: GateReport
+    artifacts: Mapping[str, Artifact]
     seconds: dict[str, float]
 
 
@@ -51,25 +72,46 @@ def fit(
     It is written when rejected too, with the gate's figures; whoever asked decides what to store. key: signs it. Raises
     TrainingError (too little data, a loss that is no number) or ArtifactError (foreign incumbent, full disk).
     """
+    pool, incumbents = Pool({"": training_set.usable()}), {} if incumbent is None else {"": incumbent}
+    result = fit_pool(pool, network, fit, gate, incumbents, progress, threads)
+    built = result.artifacts[""]
+    artifact.write(built, out, key)
+    return FitResult(built.id, result.report.promoted, result.report, result.seconds)
+
+
+def fit_pool(
+    pool: Pool,
+    network: NetworkSpec,
+    fit: FitSpec,
+    gate: GateSpec,
+    incumbents: Mapping[str, Artifact],
+    progress: Progress | None = None,
+    threads: int = 1,
+) -> PoolResult:
+    """Train one challenger on all histories, and judge it against each stream's incumbent: one verdict for all.
+
+    Raises as `fit` does.
+    """
     clock = _Clock()
     training.use_threads(threads)
-    job = _Job.of(training_set.usable(), network, fit, gate)
-    judged = job.learn(incumbent, progress)
+    job = _Job.of(pool, network, fit, gate)
+    judged = job.learn(incumbents, progress)
     clock.lap("fit")
-    report = job.judge(judged.forecaster, incumbent, gate.tolerance)
+    reports = job.judge(judged.forecaster, incumbents, gate.tolerance)
+    report = together(reports, gate.tolerance)
     clock.lap("gate")
     made = job.learn_all(judged, progress) if fit.refit and report.promoted else judged
     clock.lap("refit")
-    state = job.final_state(made.forecaster, report)
+    built = {
+        each.name: each.artifact(made, reports[each.name].within(report), pool=len(pool)) for each in job.histories
+    }
     clock.lap("replay")
-    built = Artifact.build(replace(job.manifest, gate=report.figures()), made.model, made.weights, state)
-    artifact.write(built, out, key)
-    return FitResult(built.id, report.promoted, report, clock.seconds)
+    return PoolResult(report, built, clock.seconds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Made:
-    """One fit. penalties: of the experts, as the stop slice chose them."""
+    """One fit. penalties: of the experts, as the stop slices chose them."""
 
     fitted: Fitted
     model: bytes
@@ -79,71 +121,18 @@ class _Made:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """What all steps of a training share: the history, replayed through the features once, and its slices."""
+class _History:
+    """One stream's history, replayed through the features once, and its slices."""
 
+    name: str
     history: TrainingSet
     manifest: Manifest
-    features: FeatureMap
     replayed: Replay
-    series: Series
-    slices: Slices
-    shape: Shape
+    track: Track
 
-    @classmethod
-    def of(cls, history: TrainingSet, network: NetworkSpec, fit: FitSpec, gate: GateSpec) -> "_Job":
-        changes = history.changes()
-        slices = Slices.of(len(changes), gate)
-        # Peers are picked from the fit slice, so that the gate judges what has not seen it.
-        features = (
-            Features(history.change)
-            if network.features == "changes"
-            else MarketFeatures(history.change, most_correlated(changes[: slices.fit_end]))
-        )
-        shape = network.shape(len(history.symbols), len(history.targets), len(features.names))
-        warm = [_before(slices.fit_end), _before(len(changes))]
-        replayed = history.replay(features, keep=[row - 1 for row in warm])
-        manifest = _manifest(history, network, fit, features)
-        return cls(history, manifest, features, replayed, _series(replayed, history, network, shape), slices, shape)
-
-    def learn(self, incumbent: Artifact | None, progress: Progress | None) -> _Made:
-        """Fit on the fit slice, with the stop slice to say how long and how freely."""
-        spec, fit = self.manifest.network, self.manifest.fit
-        initial = _warm_start(incumbent, self.manifest)
-        fitted = training.train(self.series, self.slices, spec, self.shape, fit, initial, progress)
-        return self._made(fitted, None, self.slices.fit_end)
-
-    def learn_all(self, judged: _Made, progress: Progress | None) -> _Made:
-        """Fit again, for as long and as freely as was best, on all rows."""
-        spec, fit = self.manifest.network, self.manifest.fit
-        weights = training.refit(self.series, spec, self.shape, fit, judged.fitted, progress)
-        rows = len(self.replayed.x)
-        penalties = ridge.for_rows(judged.penalties, self.slices.fit_end, rows)
-        return self._made(replace(judged.fitted, weights=weights), penalties, rows)
-
-    def _made(self, fitted: Fitted, penalties: Sequence[float] | None, end: int) -> _Made:
-        training.require_finite(fitted.weights)
-        model = export(self.manifest.network, self.shape, fitted.weights)
-        weights: dict[str, np.ndarray] = dict(fitted.weights)
-        if isinstance(self.features, MarketFeatures):
-            weights[PEERS_KEY] = self.features.peers
-        if self.manifest.fit.combine:
-            cells = self._cells(StepRuntime(model, self.shape.rows))
-            penalties = penalties or ridge.choose_penalties(cells, self.slices.fit_end, self.slices.stop_end)
-            weights[EXPERTS_KEY] = ridge.fit(cells, end, penalties).coefficients
-        forecaster = LstmForecaster.untrained(self.manifest, model, weights)
-        return _Made(fitted, model, weights, forecaster, penalties or ())
-
-    def _cells(self, runtime: StepRuntime) -> ridge.Cells:
-        """What the experts learn from; the hidden states as the exported network steps through them."""
-        targets = len(self.history.targets)
-        layout = expert_layout(self.manifest, self.features)
-        state, states = runtime.initial_state(), np.empty((len(self.series.x), targets, layout.hidden), np.float32)
-        for index, x in enumerate(self.series.x):
-            _, state = runtime.step(x, state)
-            states[index] = hidden(state, self.manifest.network, targets)
-        columns = self.history.columns()
-        return ridge.Cells(layout, self.replayed.x, states, columns, self.replayed.y, self.replayed.mask)
+    @property
+    def slices(self) -> Slices:
+        return self.track.slices
 
     def judge(self, challenger: LstmForecaster, incumbent: Artifact | None, tolerance: float) -> GateReport:
         """Both as they would serve: the challenger's mix has learned since the end of the fit slice."""
@@ -163,7 +152,13 @@ class _Job:
         after = [index for index, row in enumerate(self.history.rows()) if row.time == incumbent.as_of]
         return Beginning(after[-1] + 1, incumbent.trained_state(), -1) if after else None
 
-    def final_state(self, made: LstmForecaster, report: GateReport) -> State:
+    def artifact(self, made: _Made, report: GateReport, pool: int) -> Artifact:
+        """The model with this stream's own span and state."""
+        state = self._final_state(made.forecaster, report)
+        manifest = replace(self.manifest, gate=report.figures(), pool=pool)
+        return Artifact.build(manifest, made.model, made.weights, state)
+
+    def _final_state(self, made: LstmForecaster, report: GateReport) -> State:
         """After the last row, by the very computation that serving goes on with; the mix as the gate left it."""
         rows = list(self.history.rows())
         begin = _before(len(rows))
@@ -175,6 +170,116 @@ class _Job:
     def _state(self, forecaster: LstmForecaster, row: int) -> State:
         """Its state before the row `row`, in which the features are known and nothing else."""
         return forecaster.state_of(self.replayed.states[row - 1]) if row else forecaster.initial_state()
+
+    def cells(self, layout: Layout, runtime: StepRuntime) -> ridge.Cells:
+        """What the experts learn from; the hidden states as the exported network steps through them."""
+        x, targets = self.track.series.x, len(self.history.targets)
+        state, states = runtime.initial_state(), np.empty((len(x), targets, layout.hidden), np.float32)
+        for index, row in enumerate(x):
+            _, state = runtime.step(row, state)
+            states[index] = hidden(state, self.manifest.network, targets)
+        replayed = self.replayed
+        return ridge.Cells(layout, replayed.x, states, self.history.columns(), replayed.y, replayed.mask)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What all steps of a training share."""
+
+    histories: Sequence[_History]
+    features: FeatureMap
+    shape: Shape
+
+    @classmethod
+    def of(cls, pool: Pool, network: NetworkSpec, fit: FitSpec, gate: GateSpec) -> "_Job":
+        sets = pool.sets
+        first = next(iter(sets.values()))
+        changes = {name: one.changes() for name, one in sets.items()}
+        slices = {name: Slices.of(len(own), gate) for name, own in changes.items()}
+        # Peers are picked from the fit slices, so that the gate judges what has not seen them.
+        features = (
+            Features(first.change)
+            if network.features == "changes"
+            else MarketFeatures(first.change, _peers([own[: slices[name].fit_end] for name, own in changes.items()]))
+        )
+        shape = network.shape(len(first.symbols), len(first.targets), len(features.names))
+        histories = []
+        for name, one in sets.items():
+            warm = [_before(slices[name].fit_end), _before(len(changes[name]))]
+            replayed = one.replay(features, keep=[row - 1 for row in warm])
+            track = Track(_series(replayed, one, network, shape), slices[name])
+            histories.append(_History(name, one, _manifest(one, network, fit, features), replayed, track))
+        return cls(histories, features, shape)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the first stream: what is said there of the network holds for all."""
+        return self.histories[0].manifest
+
+    def learn(self, incumbents: Mapping[str, Artifact], progress: Progress | None) -> _Made:
+        """Fit on the fit slices, with the stop slices to say how long and how freely."""
+        starts = (_warm_start(incumbent, self.manifest) for incumbent in incumbents.values())
+        initial = next((weights for weights in starts if weights is not None), None)
+        spec, fit = self.manifest.network, self.manifest.fit
+        fitted = training.train(self._tracks(), spec, self.shape, fit, initial, progress)
+        return self._made(fitted, None)
+
+    def learn_all(self, judged: _Made, progress: Progress | None) -> _Made:
+        """Fit again, for as long and as freely as was best, on all rows."""
+        spec, fit = self.manifest.network, self.manifest.fit
+        weights = training.refit(self._tracks(), spec, self.shape, fit, judged.fitted, progress)
+        few = sum(each.slices.fit_end for each in self.histories)
+        penalties = ridge.for_rows(judged.penalties, few, sum(len(each.replayed.x) for each in self.histories))
+        return self._made(replace(judged.fitted, weights=weights), penalties)
+
+    def judge(
+        self, challenger: LstmForecaster, incumbents: Mapping[str, Artifact], tolerance: float
+    ) -> dict[str, GateReport]:
+        """Of each stream, with its own incumbent."""
+        return {each.name: each.judge(challenger, incumbents.get(each.name), tolerance) for each in self.histories}
+
+    def _tracks(self) -> list[Track]:
+        return [each.track for each in self.histories]
+
+    def _made(self, fitted: Fitted, penalties: Sequence[float] | None) -> _Made:
+        """The forecaster of a fit; penalties: of experts that learn from all rows, None: from the fit slices."""
+        training.require_finite(fitted.weights)
+        model = export(self.manifest.network, self.shape, fitted.weights)
+        weights: dict[str, np.ndarray] = dict(fitted.weights)
+        if isinstance(self.features, MarketFeatures):
+            weights[PEERS_KEY] = self.features.peers
+        if self.manifest.fit.combine:
+            penalties, weights[EXPERTS_KEY] = self._experts(StepRuntime(model, self.shape.rows), penalties)
+        forecaster = LstmForecaster.untrained(self.manifest, model, weights)
+        return _Made(fitted, model, weights, forecaster, penalties or ())
+
+    def _experts(self, runtime: StepRuntime, penalties: Sequence[float] | None) -> tuple[Sequence[float], np.ndarray]:
+        """Penalties and coefficients; of each history no more than its moments is kept."""
+        layout = expert_layout(self.manifest, self.features)
+        learned, held_out = [], []
+        for each in self.histories:
+            cells, slices = each.cells(layout, runtime), each.slices
+            learned.append(cells.moments(0, slices.fit_end if penalties is None else len(each.replayed.x)))
+            if penalties is None:
+                held_out.append(cells.moments(slices.fit_end, slices.stop_end, ridge.STOP_CLIP))
+        moments = reduce(add, learned)
+        penalties = penalties or ridge.choose_penalties(layout, moments, reduce(add, held_out))
+        return penalties, ridge.fit(layout, moments, penalties).coefficients
+
+
+def _peers(changes: Sequence[Floats]) -> np.ndarray:
+    """Each symbol's peers, by the changes of all streams, `(rows, n)` each."""
+    if len(changes) == 1:
+        return most_correlated(changes[0])
+    # As large in each stream, or the wildest alone would say who goes with whom.
+    return most_correlated(np.concatenate([own / _size(own) for own in changes]))
+
+
+def _size(changes: Floats) -> Floats:
+    """Root mean square of each column's changes, `(n,)`; 1 where nothing moved."""
+    seen = np.isfinite(changes)
+    square = np.square(np.where(seen, changes, 0.0)).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    return np.sqrt(np.where(square > 0.0, square, 1.0))
 
 
 def _before(row: int) -> int:

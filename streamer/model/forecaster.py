@@ -50,12 +50,15 @@ class LstmForecaster:
     trained: State = field(default_factory=dict)
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact) -> "LstmForecaster":
-        """Load a model; raises ArtifactError where its parts do not fit each other or this version."""
-        made = cls.untrained(artifact.manifest, artifact.model, artifact.weights)
+    def from_artifact(cls, artifact: Artifact, twin: "LstmForecaster | None" = None) -> "LstmForecaster":
+        """Load a model; raises ArtifactError where its parts do not fit each other or this version.
+
+        twin: a model of the same network and experts, which are then used in common.
+        """
+        made = twin or cls.untrained(artifact.manifest, artifact.model, artifact.weights)
         if _layout(artifact.state) != _layout(made.initial_state()):
             raise ArtifactError(f"state.npz of model {artifact.id} does not fit its network: train it anew")
-        return cls(made.manifest, made.features, made.runtime, made.experts, artifact.state)
+        return cls(artifact.manifest, made.features, made.runtime, made.experts, artifact.state)
 
     @classmethod
     def untrained(cls, manifest: Manifest, model: bytes, weights: Weights) -> "LstmForecaster":

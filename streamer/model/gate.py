@@ -47,6 +47,10 @@ class GateReport:
     seconds: float
     state: State = field(default_factory=dict)
 
+    def within(self, common: "GateReport") -> "GateReport":
+        """Its own figures, with the verdict on all streams."""
+        return replace(self, promoted=common.promoted, reason=common.reason)
+
     def figures(self) -> dict[str, Any]:
         """For the manifest: all but the wall time, NaN as None."""
         return {
@@ -127,6 +131,15 @@ def judge(
         for column, name in enumerate(targets)
     }
     return replace(verdict(scores, tolerance, time.perf_counter() - started), state=state)
+
+
+def together(reports: Mapping[str, GateReport], tolerance: float) -> GateReport:
+    """One verdict on a model for several streams, by the scores of all their symbols; of one stream, its own report."""
+    if len(reports) == 1:
+        return next(iter(reports.values()))
+    scores = {f"{name} {symbol}": score for name, each in reports.items() for symbol, score in each.symbols.items()}
+    found = verdict(scores, tolerance, sum(each.seconds for each in reports.values()))
+    return replace(found, reason=f"{found.reason}, over {len(reports)} streams")
 
 
 def verdict(scores: Mapping[str, SymbolScore], tolerance: float, seconds: float = 0.0) -> GateReport:

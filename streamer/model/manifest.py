@@ -46,7 +46,7 @@ class Manifest:
     change: that of each symbol. step: ms. features: names of each symbol's features. gate: the gate's figures.
     environment: package versions and processor, as forecasts are equal bit for bit only on the same.
     files: size and hash by file name. id: see `model_id`. adjusted: number of the last adjustment (`core.adjustment`)
-    that its history had.
+    that its history had. pool: of how many streams the histories were that network and experts were fitted on.
     """
 
     symbols: tuple[str, ...]
@@ -63,6 +63,7 @@ class Manifest:
     id: str = ""
     format_version: int = FORMAT_VERSION
     adjusted: int = NEVER
+    pool: int = 1
 
     @property
     def as_of(self) -> int:
@@ -77,6 +78,8 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """JSON with a checksum over all the rest."""
         body = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        if self.pool == 1:
+            del body["pool"]  # as versions before there was any wrote it, and read it
         body["checksum"] = hashlib.sha256(_canonical(body)).hexdigest()
         return json.dumps(body, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -155,6 +158,7 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "change": _changes(body),
         "step": _integer(body["step"]),
         "adjusted": _integer(body.get("adjusted", NEVER)),
+        "pool": _integer(body.get("pool", 1)),
         "network": NetworkSpec(**{**body["network"], "layers": layers}),
         "fit": FitSpec(**body["fit"]),
         "span": span,

@@ -22,7 +22,8 @@ PENALTIES = tuple(round(10.0 ** (power / 4.0), 4) for power in range(-12, 3))
 _POOLED = 1.0 / 3.0  # the common coefficients have more data behind them
 _OWN = 10.0  # what is a symbol's own has to be clear before it counts
 _DECAY = 0.5 ** (1.0 / 8000.0)  # of a row's weight, per row that has come since
-_LOSS_CLIP = 5.0  # sigmas, as in the mix: one jump must not choose
+STOP_CLIP = 5.0
+"""At which the changes of a stop slice are cut, in sigmas, as in the mix: one jump must not choose."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -70,6 +71,12 @@ class Moment:
         """The same for some of the regressors."""
         return Moment(self.gram[np.ix_(columns, columns)], self.cross[columns], self.square, self.count)
 
+    def __add__(self, other: "Moment") -> "Moment":
+        """That of two histories together."""
+        return Moment(
+            self.gram + other.gram, self.cross + other.cross, self.square + other.square, self.count + other.count
+        )
+
     def error(self, coefficients: Floats) -> float:
         """Sum of squared errors of these coefficients."""
         return float(self.square - 2.0 * coefficients @ self.cross + coefficients @ self.gram @ coefficients)
@@ -96,6 +103,10 @@ class Moments:
         own = [np.linalg.solve(m.gram + drawn, m.cross - m.gram @ common) for m in self.each]
         return np.asarray(common + np.array(own), np.float64)
 
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of two histories together."""
+        return Moments([mine + theirs for mine, theirs in zip(self.each, other.each, strict=True)])
+
     def loss(self, coefficients: Floats) -> float:
         """Mean over targets of the log of their squared error over persistence's: the gate's measure."""
         logs = [
@@ -106,12 +117,11 @@ class Moments:
         return float(np.mean(logs)) if logs else 0.0
 
 
-def choose_penalties(cells: Cells, fit_end: int, stop_end: int) -> list[float]:
-    """For each expert the penalty whose fit on `[0, fit_end)` errs least on `[fit_end, stop_end)`."""
-    learned, held_out = cells.moments(0, fit_end), cells.moments(fit_end, stop_end, _LOSS_CLIP)
+def choose_penalties(layout: Layout, learned: Moments, held_out: Moments) -> list[float]:
+    """For each expert the penalty whose fit on what is `learned` errs least on what is `held_out`."""
     chosen = []
     for name in experts.NAMES:
-        columns = cells.layout.columns(name)
+        columns = layout.columns(name)
         own, other = learned.of(columns), held_out.of(columns)
         losses = [other.loss(own.solve(penalty)) for penalty in PENALTIES]
         chosen.append(PENALTIES[int(np.argmin(losses))])
@@ -123,11 +133,10 @@ def for_rows(penalties: Sequence[float], few: int, many: int) -> list[float]:
     return [penalty * few / many for penalty in penalties]
 
 
-def fit(cells: Cells, end: int, penalties: Sequence[float]) -> Experts:
-    """Experts with these penalties, one for each, fitted on the changes within `[0, end)`."""
-    moments = cells.moments(0, end)
-    coefficients = np.zeros((len(cells.columns), len(experts.NAMES), cells.layout.width))
+def fit(layout: Layout, moments: Moments, penalties: Sequence[float]) -> Experts:
+    """Experts with these penalties, one for each, fitted on the changes of `moments`."""
+    coefficients = np.zeros((len(moments.each), len(experts.NAMES), layout.width))
     for index, (name, penalty) in enumerate(zip(experts.NAMES, penalties, strict=True)):
-        columns = cells.layout.columns(name)
+        columns = layout.columns(name)
         coefficients[:, index, columns] = moments.of(columns).solve(penalty)
-    return Experts(cells.layout, coefficients)
+    return Experts(layout, coefficients)

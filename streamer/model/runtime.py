@@ -1,5 +1,6 @@
 """One step of an exported network, run by LiteRT."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _NEXT = "_next"  # what the output of a state has behind the name of its input
 class StepRuntime:
     """Steps the network's state by one row of features; a pure function with its buffers resolved once.
 
-    Any number of states may take turns on one runtime, but not in several threads at once.
+    Any number of states may take turns on one runtime, also of several threads.
     """
 
     def __init__(self, model: bytes, rows: int) -> None:
@@ -32,6 +33,7 @@ class StepRuntime:
         self.rows = rows
         self._model = model
         self._wider: dict[int, StepRuntime | None] = {}
+        self._turn = threading.Lock()
         try:
             # One thread: a step is microseconds of work, which a hand-over between threads would double.
             self._interpreter = Interpreter(model_content=model, num_threads=1)
@@ -61,12 +63,13 @@ class StepRuntime:
         Both are copies: nothing that was returned earlier changes.
         """
         interpreter = self._interpreter
-        interpreter.set_tensor(self._x, x)
-        for name, read, _ in self._states:
-            interpreter.set_tensor(read, state[name])
-        interpreter.invoke()
-        after = {name: interpreter.get_tensor(written) for name, _, written in self._states}
-        return interpreter.get_tensor(self._y), after
+        with self._turn:
+            interpreter.set_tensor(self._x, x)
+            for name, read, _ in self._states:
+                interpreter.set_tensor(read, state[name])
+            interpreter.invoke()
+            after = {name: interpreter.get_tensor(written) for name, _, written in self._states}
+            return interpreter.get_tensor(self._y), after
 
     def step_all(self, x: Array32, state: NetworkState) -> tuple[Array32, dict[str, Array32]]:
         """`step` for streams side by side, bit for bit: all arrays have one more axis before the others, theirs."""

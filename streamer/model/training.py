@@ -1,10 +1,11 @@
 """Fitting by truncated back-propagation through time (Williams and Peng 1990) on lanes of history.
 
-The state is carried from chunk to chunk, a target stands at every step, and no row is copied into windows.
+The state is carried from chunk to chunk, a target stands at every step, and no row is copied into windows. Several
+histories may be learned from together: a lane is a piece of one of them.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ _EVALUATIONS = 40  # on the stop slice, over the whole budget
 _WARM_UP = 0.1  # share of the budget in which the learning rate rises
 _CLIP_NORM = 1.0
 _WINDOW = 100  # rows: after so many a state from zero is as good as one carried all along (measured)
+_WINDOWS = 256  # of the stop slices at most, evenly spread: more would tell no more, and take longer than the fit
+_SEQUENCES = 2048  # evaluated at once: a bound on memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ class Series:
         return Series(self.x[:end], self.y[:end], mask)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One history: all of it, and how it is split."""
+
+    series: Series
+    slices: Slices
+
+
 def use_threads(threads: int) -> None:
     """Make TensorFlow of this process deterministic, and keep it to so many threads. Before anything else."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -78,39 +89,46 @@ class Fitted:
 
 
 def train(
-    series: Series,
-    slices: Slices,
+    tracks: Sequence[Track],
     spec: NetworkSpec,
     shape: Shape,
     fit: FitSpec,
     initial: Weights | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
-    """Fit on the fit slice, stop by the stop slice; returns the averaged weights that were best there.
+    """Fit on the fit slices, stop by the stop slices; returns the averaged weights that were best there.
 
     initial: weights to start from. The same arguments give the same weights, bit for bit, on one machine.
     Raises TrainingError where there is nothing to learn from, or the loss is no number.
     """
-    learned, stopping = series.until(slices.fit_end), series.until(slices.stop_end)
-    stopping.mask[: slices.fit_end] = 0.0
-    for name, part in (("fit", learned), ("stop", stopping)):
-        if not part.mask.any():
+    learned = [track.series.until(track.slices.fit_end) for track in tracks]
+    stopping = [track.series.until(track.slices.stop_end) for track in tracks]
+    for part, track in zip(stopping, tracks, strict=True):
+        part.mask[: track.slices.fit_end] = 0.0
+    for name, parts in (("fit", learned), ("stop", stopping)):
+        if not any(part.mask.any() for part in parts):
             raise TrainingError(f"no target has two prices in a row in the {name} slice: wait for more history")
-    lanes, length = _lanes(slices.fit_end, fit)
-    budget = min(fit.steps, fit.epochs * _chunks(slices.fit_end, lanes, length)) if fit.epochs else fit.steps
-    fitter = _fresh(spec, shape, fit, lanes, length, budget)
+    learned = _long_enough(learned)
+    lanes = _Lanes.of([len(part.x) for part in learned], fit)
+    budget = min(fit.steps, fit.epochs * lanes.chunks) if fit.epochs else fit.steps
+    fitter = _fresh(spec, shape, fit, lanes, budget)
     if initial is not None:
         fitter.start_from(initial)
+    slices = [track.slices for track in tracks]
     return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, budget, progress)
 
 
 def refit(
-    series: Series, spec: NetworkSpec, shape: Shape, fit: FitSpec, judged: Fitted, progress: Progress | None = None
+    tracks: Sequence[Track],
+    spec: NetworkSpec,
+    shape: Shape,
+    fit: FitSpec,
+    judged: Fitted,
+    progress: Progress | None = None,
 ) -> Weights:
     """Fit on all rows, in as many steps as were best when some were kept back, by the same schedule."""
-    lanes, length = _lanes(len(series.x), fit)
-    fitter = _fresh(spec, shape, fit, lanes, length, judged.budget)
-    learned = series.until(len(series.x))
+    learned = _long_enough([track.series.until(len(track.series.x)) for track in tracks])
+    fitter = _fresh(spec, shape, fit, _Lanes.of([len(part.x) for part in learned], fit), judged.budget)
     losses = []
     every = max(1, judged.steps // _EVALUATIONS)
     for step, chunk in zip(range(1, judged.steps + 1), fitter.chunks(learned, fit.seed), strict=False):
@@ -121,26 +139,58 @@ def refit(
     return fitter.averaged_weights()
 
 
-def _lanes(rows: int, fit: FitSpec) -> tuple[int, int]:
-    """Lanes and length of a chunk for so many rows: fewer and shorter where there is little."""
-    length = min(fit.sequence, rows // 2)
-    return min(fit.lanes, max(1, rows // (2 * length))), length
+def _long_enough(learned: Sequence[Series]) -> list[Series]:
+    """Those to learn from: as many, and as long, as have most rows if all are cut to the shortest of them.
+
+    Lanes go on side by side: beside one short history all of them would be as short.
+    """
+    lengths = sorted([len(part.x) for part in learned], reverse=True)
+    most = max(range(len(lengths)), key=lambda index: (index + 1) * lengths[index])
+    return [part for part in learned if len(part.x) >= lengths[most]]
 
 
-def _chunks(rows: int, lanes: int, length: int) -> int:
-    """Chunks of an epoch."""
-    return max(1, rows // lanes // length)
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """How histories are laid out for a fit.
+
+    together: histories side by side. pieces: of each of these, one behind the other. length: rows of a chunk. chunks:
+    of an epoch.
+    """
+
+    together: int
+    pieces: int
+    length: int
+    chunks: int
+
+    @classmethod
+    def of(cls, rows: Sequence[int], fit: FitSpec) -> "_Lanes":
+        """Of histories with so many rows: fewer and shorter lanes where there is little."""
+        shortest = min(rows)
+        length = min(fit.sequence, shortest // 2)
+        together = min(fit.lanes, len(rows))
+        pieces = min(fit.lanes // together, max(1, shortest // (2 * length)))
+        return cls(together, pieces, length, max(1, len(rows) * shortest // (together * pieces) // length))
+
+    @property
+    def number(self) -> int:
+        """All of them."""
+        return self.together * self.pieces
 
 
-def _fresh(spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: int, length: int, budget: int) -> "Fitter":
+def _fresh(spec: NetworkSpec, shape: Shape, fit: FitSpec, lanes: _Lanes, budget: int) -> "Fitter":
     """A network as its seed has it, and the schedule of `budget` steps before it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(fit.seed)
-    return Fitter(spec, shape, replace(fit, steps=budget), lanes, length)
+    return Fitter(spec, shape, replace(fit, steps=budget), lanes.number, lanes.length)
 
 
 def _fit(
-    fitter: "Fitter", stopping: "_Stopping", learned: Series, fit: FitSpec, budget: int, progress: Progress | None
+    fitter: "Fitter",
+    stopping: "_Stopping",
+    learned: Sequence[Series],
+    fit: FitSpec,
+    budget: int,
+    progress: Progress | None,
 ) -> Fitted:
     every = max(1, budget // _EVALUATIONS)
     best, best_loss, best_step, since = fitter.averaged_weights(), stopping.loss(), 0, 0
@@ -191,18 +241,22 @@ class Fitter:
         """Copies of the averaged weights."""
         return network.get_weights(self.averaged)
 
-    def chunks(self, series: Series, seed: int) -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
-        """Yield chunks of all lanes, epoch after epoch; each starts at another row, from zero state."""
+    def chunks(self, learned: Sequence[Series], seed: int) -> Iterator[tuple[npt.NDArray[np.float32], ...]]:
+        """Yield chunks of all lanes, pass after pass; each starts at another row, from zero state."""
         random = np.random.default_rng(seed)
-        rows, length = len(series.x), self._length
-        slack = min(length, rows - self._lanes * length)
-        while True:
+        length, rows = self._length, min(len(series.x) for series in learned)
+        together = min(self._lanes, len(learned))
+        pieces = self._lanes // together
+        slack = min(length, rows - pieces * length)
+        for chosen in _turns(learned, together, random):
             start = int(random.integers(slack + 1))
-            lane = (rows - start) // self._lanes
+            lane = (rows - start) // pieces
+            # Of a history longer than the others, another part each time.
+            offsets = [start + int(random.integers(len(series.x) - rows + 1)) for series in chosen]
             self._reset()
             for begin in range(0, lane - length + 1, length):
-                starts = start + begin + lane * np.arange(self._lanes)
-                yield tuple(windows(part, starts, length) for part in (series.x, series.y, series.mask))
+                starts = begin + lane * np.arange(pieces)
+                yield _chunk(chosen, [offset + starts for offset in offsets], length)
 
     def step(self, *chunk: npt.NDArray[np.float32]) -> float:
         """Learn from one chunk; returns its loss before."""
@@ -228,23 +282,65 @@ class Fitter:
 
 
 class _Stopping:
-    """Loss on the stop slice, in windows side by side, each with rows before it to warm the state up."""
+    """Loss on the stop slices, in windows side by side, each with rows before it to warm the state up."""
 
-    def __init__(self, model: keras.Model, series: Series, slices: Slices) -> None:
-        starts = np.arange(slices.fit_end, slices.stop_end, _WINDOW)
-        length = min(2 * _WINDOW, slices.stop_end)
-        ends = np.minimum(starts + _WINDOW, slices.stop_end)
-        begins = np.maximum(ends - length, 0)
-        mask = windows(series.mask, begins, length)
-        per_start = len(mask) // len(starts)
-        # A row is scored in the one window that starts last before it.
-        for index, (start, begin) in enumerate(zip(starts, begins, strict=True)):
-            mask[index * per_start : (index + 1) * per_start, : start - begin] = 0.0
-        x, y = windows(series.x, begins, length), windows(series.y, begins, length)
-        self._loss = tf.function(lambda: huber(model(x, training=False), y, mask))
+    def __init__(self, model: keras.Model, parts: Sequence[Series], slices: Sequence[Slices]) -> None:
+        length = min(2 * _WINDOW, *(each.stop_end for each in slices))
+        cut = [windowed(part, each, length) for part, each in zip(parts, slices, strict=True)]
+        x, y, mask = (np.concatenate(same) for same in zip(*cut, strict=True))
+        rows = parts[0].x.shape[1]
+        spread = _spread(len(x) // rows, _WINDOWS)
+        chosen = (spread[:, None] * rows + np.arange(rows)).ravel()
+        self._batches = [
+            (x[part], y[part], mask[part], float(mask[part].sum() / max(1.0, mask[chosen].sum())))
+            for part in np.split(chosen, range(_SEQUENCES, len(chosen), _SEQUENCES))
+        ]
+        self._loss = tf.function(lambda x, y, mask: huber(model(x, training=False), y, mask))
 
     def loss(self) -> float:
-        return float(self._loss())
+        return sum(float(self._loss(x, y, mask)) * share for x, y, mask, share in self._batches)
+
+
+def _spread(number: int, most: int) -> npt.NDArray[np.intp]:
+    """At most `most` of so many, evenly spread."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.intp))
+
+
+def windowed(part: Series, slices: Slices, length: int) -> tuple[npt.NDArray[np.float32], ...]:
+    """The stop slice of `part` in windows of `length` rows; what only warms the state up is masked."""
+    window = min(_WINDOW, length)
+    starts = np.arange(slices.fit_end, slices.stop_end, window)
+    begins = np.maximum(np.minimum(starts + window, slices.stop_end) - length, 0)
+    mask = windows(part.mask, begins, length)
+    per_start = len(mask) // len(starts)
+    # A row is scored in the one window that starts last before it.
+    for index, (start, begin) in enumerate(zip(starts, begins, strict=True)):
+        mask[index * per_start : (index + 1) * per_start, : start - begin] = 0.0
+    return windows(part.x, begins, length), windows(part.y, begins, length), mask
+
+
+def _turns(learned: Sequence[Series], together: int, random: np.random.Generator) -> Iterator[Sequence[Series]]:
+    """Yield the histories of pass after pass, without end; where they are more than fit, all have their turn."""
+    if together == len(learned):
+        while True:
+            yield learned
+    waiting: list[int] = []
+    while True:
+        if len(waiting) < together:
+            waiting += random.permutation(len(learned)).tolist()
+        yield [learned[index] for index in waiting[:together]]
+        del waiting[:together]
+
+
+def _chunk(
+    chosen: Sequence[Series], starts: Sequence[npt.NDArray[np.intp]], length: int
+) -> tuple[npt.NDArray[np.float32], ...]:
+    """x, y and mask of the lanes that begin at `starts` of each history."""
+    cut = [
+        [windows(part, begin, length) for part in (series.x, series.y, series.mask)]
+        for series, begin in zip(chosen, starts, strict=True)
+    ]
+    return tuple(np.concatenate(same) if len(chosen) > 1 else same[0] for same in zip(*cut, strict=True))
 
 
 def windows(series: npt.NDArray[np.float32], starts: Any, length: int) -> npt.NDArray[np.float32]:

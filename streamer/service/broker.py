@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 _READ_MS = 500
 _READ_RECORDS = 500
 _READ_STALL = 30.0  # seconds without any progress before a read is given up
-_BATCH = 16 * 1024  # bytes of small records that are sent together, as Kafka's own producer does
+_BATCH = 512 * 1024  # bytes of records that are sent together: a request each, one after the other
+_UNKNOWN_BATCH = 16 * 1024  # where it is not known what a topic takes: as Kafka's own producer does
 _LIMIT = "max.message.bytes"
 _OUTPUT_CONFIGS = {_LIMIT: str(LARGEST_RECORD)}
 _STATE_CONFIGS = _OUTPUT_CONFIGS | {
@@ -158,7 +159,8 @@ class Broker:
         """The way out for the input partition `tp`."""
         settings = self.settings
         # A topic's limit is one of batches: several records together must not exceed what each keeps.
-        batch = min([_BATCH, self.largest_dead_letter, *self._largest.values()])
+        limits = [self._largest.get(topic, _UNKNOWN_BATCH) for topic in settings.topics.outputs]
+        batch = min(_BATCH, self.largest_dead_letter, *limits)
         outlet = Outlet(
             tp.partition,
             settings.transaction_timeout,
@@ -185,8 +187,7 @@ class Broker:
                 "create it, or let `streamer feed` do so"
             )
         partitions = counts[topics.prices]
-        wanted = (topics.forecasts, topics.state, topics.dead_letters)
-        if missing := [topic for topic in wanted if topic not in counts]:
+        if missing := [topic for topic in topics.outputs if topic not in counts]:
             if not self.settings.create_topics:
                 raise ConfigError(
                     f"topic {missing[0]!r} does not exist: create it with {partitions} partitions, "
@@ -194,13 +195,13 @@ class Broker:
                 )
             await self.create_topics(missing, partitions)
             counts |= dict.fromkeys(missing, partitions)
-        for topic in wanted:
+        for topic in topics.outputs:
             if counts[topic] < partitions:
                 raise ConfigError(
                     f"topic {topic!r} has {counts[topic]} partitions, the input {topics.prices!r} has {partitions}: "
                     f"give it as many, since output goes to the partition number of its input"
                 )
-        self._largest = await self._largest_batches(wanted)
+        self._largest = await self._largest_batches(topics.outputs)
         if self.largest_dead_letter < SMALLEST_DEAD_LETTER:
             raise self._no_room(f"{self.largest_dead_letter} bytes at most")
         return partitions

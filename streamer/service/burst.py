@@ -10,6 +10,7 @@ from streamer.core.tick import Tick
 from streamer.service.partition import Batch, Decoded, Partition
 
 _TOGETHER = 32  # streams: of more, no tick costs less, and the rest of the process has to wait
+_PRICES = 512  # of all their ticks: so is it of wide vectors, sooner
 
 
 def process_all(partition: Partition, records: Iterable[ConsumerRecord], batch: Batch) -> Iterator[int]:
@@ -18,18 +19,25 @@ def process_all(partition: Partition, records: Iterable[ConsumerRecord], batch: 
     Models that are alike step ahead together, over one tick each of different streams.
     """
     some: list[tuple[ConsumerRecord, Decoded]] = []
-    names: set[str] = set()
+    widths: dict[str, int] = {}
     for record in records:
         decoded = partition.decoded(record)
-        name = None if isinstance(decoded, Exception) else decoded[0]
-        if name in names or len(some) == _TOGETHER:
+        name, width = _named(decoded)
+        if name in widths or len(some) == _TOGETHER or (some and sum(widths.values(), width) > _PRICES):
             yield _process(partition, some, batch)
-            some, names = [], set()
+            some, widths = [], {}
         some.append((record, decoded))
-        if name is not None:
-            names.add(name)
+        widths[name] = width
     if some:
         yield _process(partition, some, batch)
+
+
+def _named(decoded: Decoded) -> tuple[str, int]:
+    """Name of the stream of a record, none where it is refused, and the number of its prices."""
+    if isinstance(decoded, Exception):
+        return "", 0
+    name, item = decoded
+    return name, len(item.prices) if isinstance(item, Tick) else 0
 
 
 def _process(partition: Partition, some: Sequence[tuple[ConsumerRecord, Decoded]], batch: Batch) -> int:

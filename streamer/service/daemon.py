@@ -15,7 +15,7 @@ from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import PERSISTENCE_MODEL, Swap
 from streamer.errors import ArtifactError, BrokerError, ConfigError, StreamerError
 from streamer.model.dataset import TrainingSet
-from streamer.model.forecaster import LstmForecaster
+from streamer.model.shared import Loader
 from streamer.model.store import ModelStore
 from streamer.service import fitting, joining, logs, wiring
 from streamer.service.broker import Broker, stop_consumer
@@ -72,10 +72,19 @@ class Daemon:
         self.metrics.ready.set_function(lambda: float(self.health.readiness().ok))
         self._partitions = wiring.partition_settings(settings)
         self._store = wiring.model_store(settings, schedule)
+        self._loader = Loader()
         self._scheduled = schedule is not None
         self._broker = Broker(settings.kafka, wiring.input_span(settings))
         self._trainer = Trainer(_trainer_settings(settings), self._store, self._trained)
-        self._events = Events(self.metrics, self.health, self._store, self._trainer, wiring.known_after(settings))
+        self._events = Events(
+            self.metrics,
+            self.health,
+            self._store,
+            self._trainer,
+            self._owned,
+            wiring.sharing(settings),
+            wiring.known_after(settings),
+        )
         self._reloading = Reloading(settings, load, self._take_over, self.metrics)
         reload = {} if load is None else {"reload": self._reloading.reload}
         self._takeovers = Takeovers(settings.kafka.session_timeout, is_static=settings.kafka.instance_id is not None)
@@ -209,7 +218,7 @@ class Daemon:
         return lambda: Partition(tp.topic, tp.partition, settings, self._load, schedules, self._stored_input)
 
     def _load(self, stream: str, model_id: str) -> Forecaster:
-        return LstmForecaster.from_artifact(self._store.load(stream, model_id))
+        return self._loader(self._store.load(stream, model_id))
 
     def _stored_input(self, stream: str) -> TrainingSet | None:
         data = self._store.load_input(stream)
@@ -252,7 +261,7 @@ class Daemon:
         self._store.keep = settings.models.keep
         self._broker.input_span = wiring.input_span(settings)
         self._trainer.settings = _trainer_settings(settings)
-        self._events.take_over(wiring.known_after(settings))
+        self._events.take_over(wiring.sharing(settings), wiring.known_after(settings))
         return await self._renewed() if renews else ()
 
     async def _renewed(self) -> Sequence[str]:
@@ -270,8 +279,8 @@ class Daemon:
 
     # --- training -------------------------------------------------------------------------------------------------
 
-    def _trained(self, stream: str, outcome: RetrainOutcome, seconds: float, account: Account) -> None:
-        self._events.trained(stream, outcome, seconds, account)
+    def _trained(self, ended: Mapping[str, tuple[RetrainOutcome, Account]], seconds: float) -> None:
+        self._events.trained(ended, seconds)
 
     def _owned(self) -> dict[str, tuple[PartitionWorker, Stream]]:
         """The streams of our partitions, by name."""

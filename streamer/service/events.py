@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,15 +11,15 @@ import structlog
 from streamer.core.outcome import Swap
 from streamer.core.policy import Reason
 from streamer.errors import ArtifactError
-from streamer.model.dataset import TrainingSet
 from streamer.model.kept import Checkpoint
 from streamer.model.store import ModelStore
 from streamer.service.health import Health
+from streamer.service.learners import Alone, Owned, Sharing, Together
 from streamer.service.live import Live
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Batch, Stream
 from streamer.service.telemetry import Telemetry
-from streamer.service.trainer import Account, Job, Trainer
+from streamer.service.trainer import Account, Job, Learner, Trainer
 from streamer.service.worker import PartitionWorker
 
 log = structlog.get_logger(__name__)
@@ -28,24 +28,35 @@ log = structlog.get_logger(__name__)
 class Events:
     """Implements `worker.Observer`. What the store is to record is done beside the path, by `errands`.
 
-    known_after: seconds from a tick's time to when it is known, which are no lag of the feed.
+    owned: the streams of our partitions. sharing: which of them have one model. known_after: seconds from a tick's time
+    to when it is known, which are no lag of the feed.
     """
 
     def __init__(
-        self, metrics: Metrics, health: Health, store: ModelStore, trainer: Trainer, known_after: float = 0.0
+        self,
+        metrics: Metrics,
+        health: Health,
+        store: ModelStore,
+        trainer: Trainer,
+        owned: Owned,
+        sharing: Sharing,
+        known_after: float = 0.0,
     ) -> None:
         self._metrics = metrics
         self._health = health
         self._store = store
         self._trainer = trainer
+        self._owned = owned
+        self._sharing = sharing
         self._telemetry = Telemetry(metrics, known_after)
         self.live = Live(known_after)
         self._restoring: set[str] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._in_order: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    def take_over(self, known_after: float) -> None:
-        """Count the feed's lag from so many seconds after a tick's time."""
+    def take_over(self, sharing: Sharing, known_after: float) -> None:
+        """Other settings count from now on."""
+        self._sharing = sharing
         self._telemetry.known_after = self.live.known_after = known_after
 
     # --- partitions -----------------------------------------------------------------------------------------------
@@ -104,51 +115,41 @@ class Events:
         self.live.committed(worker.partition, batch, lag)
         for stream, step in batch.steps:
             if stream is not None and step.training and self._trainer.busy_with(stream.name):
-                self.trained(stream.name, RetrainOutcome.SKIPPED, None)
+                self._skipped(stream)
 
     # --- models ---------------------------------------------------------------------------------------------------
 
     def wants_training(self, worker: PartitionWorker, stream: Stream, reason: str) -> None:
         """Queue a training, unless the stream's is queued or running."""
-        engine = stream.engine
-
-        def ours() -> bool:
-            return worker.partition.streams.get(stream.name) is stream
-
-        def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
-            if waited:
-                engine.policy.waited()
-            if not ours():
-                return None
-            engine.policy.begun()
-            return TrainingSet.of(engine), engine.serving.model.id if engine.serving else None
-
-        def reverted(model_id: str) -> bool:
-            return model_id in engine.reverted
-
-        async def install(model_id: str) -> None:
-            await worker.install(stream, model_id)
-
-        if self._trainer.request(Job(stream.name, reason, collect, reverted, install, engine.policy.ended)):
-            self._metrics.retrains_requested.labels(stream.name, reason).inc()
+        if self._trainer.busy_with(stream.name):
+            return
+        learner: Learner = Alone(worker, stream)
+        others: frozenset[str] = frozenset()
+        if self._sharing.is_global:
+            together = learner = Together(stream, self._owned, self._store, self._sharing)
+            if not together.is_called_for(reason):
+                return
+            others = frozenset(together.kin())
+        if self._trainer.request(Job(stream.name, reason, learner, others)):
+            self._metrics.retrains_requested.labels(self._metrics.label(stream.name), reason).inc()
 
     def ask_for_training(self, stream: Stream) -> bool:
         """An operator asks for a training; False, and counted as skipped, where one is queued or running."""
         if self._trainer.busy_with(stream.name):
-            self.trained(stream.name, RetrainOutcome.SKIPPED, None)
+            self._skipped(stream)
             return False
         stream.engine.policy.request(Reason.REQUESTED)
         return True
 
-    def trained(
-        self, stream: str, outcome: RetrainOutcome, seconds: float | None, account: Account | None = None
-    ) -> None:
-        """A training has ended; seconds, account: None where none was begun."""
-        self._metrics.retrains.labels(stream, outcome).inc()
-        if seconds is not None:
-            self._metrics.retrain_duration.observe(seconds)
-        if seconds is not None and account is not None:
+    def trained(self, ended: Mapping[str, tuple[RetrainOutcome, Account]], seconds: float) -> None:
+        """A training has ended, for one stream or for several."""
+        self._metrics.retrain_duration.observe(seconds)
+        for stream, (outcome, account) in ended.items():
+            self._metrics.retrains.labels(self._metrics.label(stream), outcome).inc()
             self.live.trained(stream, outcome, seconds, account)
+
+    def _skipped(self, stream: Stream) -> None:
+        self._metrics.retrains.labels(self._metrics.label(stream.name), RetrainOutcome.SKIPPED).inc()
 
     def kept(self, stream: Stream, place: Checkpoint, snapshot: bytes) -> None:
         """A snapshot is a checkpoint."""

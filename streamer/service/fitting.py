@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from streamer.errors import TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
+from streamer.model.pool import Pool
+from streamer.model.store import ModelStore
 from streamer.settings import Calendar, Input, Output, Registry, Security, Settings
 
 FOLDER = "streamer-train-"
@@ -53,6 +55,22 @@ def command(folder: Path, config: str, history: TrainingSet, champion: Artifact 
     if champion is not None:
         artifacts.write(champion, folder / "champion")
         arguments += ["--champion", str(folder / "champion")]
+    return [sys.executable, "-m", "streamer", "train", str(folder / "history.npz"), *arguments]
+
+
+def pool_command(folder: Path, config: str, pool: Pool, champions: Mapping[str, Artifact]) -> list[str]:
+    """Write what a training for several streams needs; the command leaves the models in the store at `folder`/models.
+
+    champions: of the streams that have one.
+    """
+    pool.save(folder / "history.npz")
+    (folder / "config.yaml").write_text(config)
+    given = ModelStore(str(folder / "champions"), keep=1)
+    for stream, champion in champions.items():
+        given.save(stream, champion)
+    arguments = ["--config", str(folder / "config.yaml"), "--output", str(folder / "models"), "--json"]
+    if champions:
+        arguments += ["--champion", given.url]
     return [sys.executable, "-m", "streamer", "train", str(folder / "history.npz"), *arguments]
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -20,10 +19,15 @@ from prometheus_client import (
 
 from streamer import __version__
 from streamer.core.policy import Reason
+from streamer.service.histogram import BatchHistogram
 from streamer.service.scores import ScoreCollector, ScoreView
+from streamer.service.stream_labels import SHARED, StreamLabels
 
 MAX_SYMBOL_SERIES: Final = 2_000
 """Pairs of stream and symbol: at up to 11 series each, some 2 MB a scrape."""
+
+MAX_STREAM_SERIES: Final = 1_000
+"""Streams with series of their own, some 20 each."""
 
 LATENCY_BUCKETS: Final = (
     *(5e-5, 7e-5),
@@ -77,25 +81,16 @@ class ReloadOutcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(slots=True)
-class _NewestTick:
-    """Event time of a stream's newest tick. Its age is taken when read: it grows while the feed is silent."""
-
-    event_time: float
-    clock: Callable[[], float]
-
-    def age(self) -> float:
-        return self.clock() - self.event_time
-
-
 class Metrics:
-    """All metrics, on the registry given; used as `metrics.ticks.labels(stream, status).inc()`.
+    """All metrics, on the registry given; used as `metrics.ticks.labels(metrics.label(stream), status).inc()`.
 
     What stands beside `stream` as a label comes from an enum, or `forget` would leave it behind.
 
     Args:
         registry: Where they are registered; one registry takes one `Metrics`.
         max_symbol_series: Pairs of stream and symbol whose scores are shown at most.
+        max_stream_series: Streams with series of their own at most. What is counted of those beyond is counted in one
+            series for all, their gauges are left out, but for the feed's: the worst of them.
         clock: Now, in seconds since the Unix epoch.
     """
 
@@ -103,6 +98,7 @@ class Metrics:
         self,
         registry: CollectorRegistry,
         max_symbol_series: int = MAX_SYMBOL_SERIES,
+        max_stream_series: int = MAX_STREAM_SERIES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Each counter would get a twin that tells when it was made: half of all series, of use to nobody here.
@@ -110,7 +106,7 @@ class Metrics:
         disable_created_metrics()
         self.registry = registry
         self._clock = clock
-        self._newest: dict[str, _NewestTick] = {}
+        self._labels = StreamLabels(max_stream_series)
         self._scores = ScoreCollector(max_symbol_series)
         self._from_zero: set[str] = set()
         registry.register(self._scores)
@@ -136,20 +132,33 @@ class Metrics:
         if outcome is ReloadOutcome.TAKEN:
             self.config_reload_timestamp.set(self._clock())
 
+    def label(self, stream: str) -> str:
+        """The label of `stream`: its name, or `SHARED`."""
+        return self._labels.of(stream)
+
     def tick_seen(self, stream: str, event_time: float) -> None:
-        """Note when the newest tick was known (seconds since the Unix epoch); its age is the feed's lag."""
-        newest = self._newest.get(stream)
-        if newest is None:
-            newest = self._newest[stream] = _NewestTick(event_time, self._clock)
-            self.feed_lag.labels(stream).set_function(newest.age)
-        newest.event_time = event_time
+        """Note when the newest tick was known (seconds since the Unix epoch); its age is the feed's lag.
+
+        It is taken when read: it grows while the feed is silent.
+        """
+        feed, label = self._labels.feed(stream), self.label(stream)
+        feed.event_time = event_time
+        if feed.label != label:
+            feed.label = label
+            age = self._labels.worst_age if label == SHARED else feed.age
+            self.feed_lag.labels(label).set_function(lambda: age(self._clock()))
 
     def feed_expected(self, stream: str, is_expected: Callable[[int], bool]) -> None:
         """Show whether ticks of `stream` are expected, by what `is_expected` says of now (ms since the Unix epoch)."""
-        self.feed_open.labels(stream).set_function(lambda: float(is_expected(int(self._clock() * 1000))))
+        feed, label = self._labels.feed(stream), self.label(stream)
+        feed.is_expected = is_expected
+        is_open = self._labels.is_any_open if label == SHARED else feed.is_open
+        self.feed_open.labels(label).set_function(lambda: float(is_open(self._clock())))
 
     def model_serves(self, stream: str, model: str, trained_at: float) -> None:
         """State which model serves `stream`, and when it was trained (seconds since the Unix epoch)."""
+        if self.label(stream) == SHARED:
+            return
         self.model.labels(stream).info({"model": model})
         self.model_trained_timestamp.labels(stream).set(trained_at)
 
@@ -164,29 +173,35 @@ class Metrics:
         PromQL's `increase` does not see the first increment of a counter that appears with it: the alert on it would
         miss that. Those of what happens all the time are left out: they would be half as many series again.
         """
-        if stream in self._from_zero:
+        label = self.label(stream)
+        if label in self._from_zero:
             return
-        self._from_zero.add(stream)
+        self._from_zero.add(label)
         for counter in (self.conflicts, self.blank_prices, self.session_breaks, self.missing_ticks):
-            counter.labels(stream)
+            counter.labels(label)
         for status in (TickStatus.DUPLICATE, TickStatus.LATE, TickStatus.DEAD_LETTER):
-            self.ticks.labels(stream, status)
+            self.ticks.labels(label, status)
         for outcome in RetrainOutcome:
-            self.retrains.labels(stream, outcome)
+            self.retrains.labels(label, outcome)
         for kind in ModelKind:  # the first forecast of a model is one, too
-            self.forecasts.labels(stream, kind)
+            self.forecasts.labels(label, kind)
 
     def forget(self, stream: str) -> None:
         """Remove every series of `stream`: it moved to another process, which shows it now."""
         self._scores.forget(stream)
-        self._from_zero.discard(stream)
-        self._newest.pop(stream, None)
+        self._labels.forget(stream)
+        self._remove(stream)
+        if SHARED in self._from_zero and not self._labels.beyond:
+            self._remove(SHARED)
+
+    def _remove(self, label: str) -> None:
+        self._from_zero.discard(label)
         for metric in self._by_stream:
-            metric.remove(stream)
+            metric.remove(label)
         # Not `remove_by_labels`, which looks at each series: a rebalance may move 2,000 streams at once.
         for metric, values in self._by_stream_and_value:
             for value in values:
-                metric.remove(stream, value)
+                metric.remove(label, value)
 
     def forget_partition(self, topic: str, partition: int) -> None:
         """Remove the series of a partition that was revoked."""
@@ -245,13 +260,13 @@ class Metrics:
 
     def _make_process_metrics(self) -> None:
         registry = self.registry
-        self.tick_to_forecast = Histogram(
+        self.tick_to_forecast = BatchHistogram(
             "streamer_tick_to_forecast_seconds",
             "From the fetch that returned a record to the commit that made its outcome visible",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.engine_time = Histogram(
+        self.engine_time = BatchHistogram(
             "streamer_engine_seconds",
             "One record's way through the engine, decoding and encoding included",
             buckets=LATENCY_BUCKETS,
@@ -283,6 +298,12 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.streams_beyond = Gauge(
+            "streamer_streams_beyond_limit",
+            "Streams that have no series of their own since there are too many: theirs are those without the label",
+            registry=registry,
+        )
+        self.streams_beyond.set_function(lambda: self._labels.beyond)
         self.assigned_partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions that this process owns", registry=registry
         )

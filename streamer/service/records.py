@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from aiokafka import ConsumerRecord
 
 from streamer import dead_letters
-from streamer.codec import format_time
 from streamer.codecs import Codec
 from streamer.core.outcome import Forecast, Rejected
 from streamer.dead_letters import Header
@@ -24,6 +24,9 @@ LARGEST_DEAD_LETTER = 1_000_000
 SMALLEST_DEAD_LETTER = 4096
 """Bytes that a topic for dead letters must take: the headers that say what a message was and why it is here."""
 
+_SPECVERSION = ("ce_specversion", b"1.0")
+_TYPE = ("ce_type", FORECAST_TYPE.encode())
+_PASSED_ON = ("traceparent", "tracestate")
 _FIRST_BYTES = 64 * 1024
 _DETAIL_BYTES = 1000
 _STACKTRACE_BYTES = 8 * 1024
@@ -33,8 +36,7 @@ _RECORD_FRAME = 96
 _HEADER_FRAME = 10
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(NamedTuple):
     """One record to be produced to `topic`, at the partition number of the input."""
 
     topic: str
@@ -49,20 +51,26 @@ def forecast_record(topic: str, forecast: Forecast, stream: str, source: Consume
     CloudEvents, Kafka protocol binding 1.0.2, section 3.2. `traceparent` of the tick is passed through. Raises
     what the codec does, TypeError where it gives no bytes.
     """
-    identity = (source.topic, source.partition, source.offset)
-    headers = [
+    message = forecast_message(forecast, stream, (source.topic, source.partition, source.offset))
+    headers: tuple[Header, ...] = (
         ("content-type", codec.content_type.encode()),
-        ("ce_specversion", b"1.0"),
-        ("ce_id", "{}-{}-{}".format(*identity).encode()),
-        ("ce_source", f"/{quote(source.topic, safe='')}/{quote(stream, safe='')}".encode()),
-        ("ce_type", FORECAST_TYPE.encode()),
-        ("ce_time", format_time(forecast.as_of).encode()),
-        *((name, value) for name, value in source.headers if name in ("traceparent", "tracestate")),
-    ]
-    value: object = codec.encode(forecast_message(forecast, stream, identity))
+        _SPECVERSION,
+        ("ce_id", message["id"].encode()),
+        ("ce_source", _event_source(source.topic, stream)),
+        _TYPE,
+        ("ce_time", message["as_of"].encode()),
+    )
+    if source.headers:
+        headers += tuple([each for each in source.headers if each[0] in _PASSED_ON])
+    value: object = codec.encode(message)
     if not isinstance(value, bytes):
         raise TypeError(f"encode gave {type(value).__name__}, expected bytes")
-    return OutputRecord(topic, stream.encode(), value, tuple(headers))
+    return OutputRecord(topic, stream.encode(), value, headers)
+
+
+@lru_cache(maxsize=4096)
+def _event_source(topic: str, stream: str) -> bytes:
+    return f"/{quote(topic, safe='')}/{quote(stream, safe='')}".encode()
 
 
 def dead_letter_record(

@@ -7,12 +7,13 @@ then commits the offset; what is repeated after a crash has the same ids and val
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError, StreamerError
@@ -28,7 +29,7 @@ LARGEST_RECORD = 8 * 2**20
 forecast 0.3 to 2 MB; Kafka's own limit of 1 MiB would stop such a stream for ever."""
 
 Offset = tuple[TopicPartition, OffsetAndMetadata]
-_Sent = tuple[str, asyncio.Future[Any]]  # topic, and what waits for the broker
+_Sent = tuple[str, asyncio.Future[Any]]  # topic of a batch, and what waits for the broker
 
 
 class FencedError(Exception):
@@ -105,18 +106,22 @@ class _Producing:
         except (KafkaError, IllegalOperation) as error:
             raise BrokerError(f"the broker refused: {error!r}") from error
 
-    async def _queue(self, record: OutputRecord) -> asyncio.Future[Any]:
-        try:
-            queued: asyncio.Future[Any] = await self._producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=self._outlet.partition,
-                headers=list(record.headers),
-            )
-        except MessageSizeTooLargeError as error:
-            raise self._too_large(record.topic) from error
-        return queued
+    def _batches(self, records: Iterable[OutputRecord]) -> Iterator[tuple[str, BatchBuilder]]:
+        """`records` in batches of a topic each, in order within it.
+
+        aiokafka's `send` would have a future, and a turn of the event loop, for each of them.
+        """
+        filling: dict[str, BatchBuilder] = {}
+        for record in records:
+            batch = filling.get(record.topic)
+            if batch is None or not _append(batch, record):
+                if batch is not None:
+                    yield record.topic, batch
+                batch = filling[record.topic] = self._producer.create_batch()
+                _append(batch, record)  # an empty one takes a record of any size
+                if batch.size() > LARGEST_RECORD:
+                    raise self._too_large(record.topic)
+        yield from filling.items()
 
     @contextlib.asynccontextmanager
     async def _sent(self, records: Iterable[OutputRecord]) -> AsyncIterator[None]:
@@ -126,11 +131,13 @@ class _Producing:
         """
         sent: list[_Sent] = []
         try:
-            for record in records:
-                sent.append((record.topic, await self._queue(record)))
+            for topic, batch in self._batches(records):
+                queued = await self._producer.send_batch(batch, topic, partition=self._outlet.partition)
+                sent.append((topic, queued))
             yield
             await asyncio.gather(*(queued for _, queued in sent))
         except (KafkaError, IllegalOperation) as error:
+            await asyncio.sleep(0)  # what aiokafka gives is a shield: it knows of a failure a turn of the loop later
             failures = [(topic, reason) for topic, queued in sent if (reason := _failure(queued))]
             for topic, reason in failures:
                 if isinstance(reason, MessageSizeTooLargeError):
@@ -174,8 +181,7 @@ class ExactlyOnce(_Producing):
 
     async def _aborted(self, tp: TopicPartition) -> None:
         await self._producer.begin_transaction()
-        topics = self._outlet.topics
-        for topic in (topics.forecasts, topics.dead_letters, topics.state):
+        for topic in self._outlet.topics.outputs:
             # As `send` does it, but for the record.
             self._producer._txn_manager.maybe_add_partition_to_txn(TopicPartition(topic, self._outlet.partition))
         await self._producer.send_offsets_to_transaction({tp: OffsetAndMetadata(0, "")}, self._group_id)
@@ -203,6 +209,12 @@ class AtLeastOnce(_Producing):
 
     async def abort_left(self, tp: TopicPartition) -> None:
         """Nothing: there are no transactions of ours."""
+
+
+def _append(batch: BatchBuilder, record: OutputRecord) -> bool:
+    """Whether it has room for one more."""
+    headers = list(record.headers)
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is not None
 
 
 def _failure(queued: asyncio.Future[Any]) -> BaseException | None:

@@ -1,6 +1,7 @@
 """Measurements of what has become visible: the workers' events as metrics and log lines."""
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +10,10 @@ import structlog
 from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM
 from streamer.core.grid import Floats
-from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Rejected, Step
-from streamer.service.metrics import Metrics, ModelKind, TickStatus
+from streamer.core.outcome import Step
+from streamer.service.metrics import Metrics, TickStatus
 from streamer.service.partition import Batch, Partition, Stream
+from streamer.service.stream_metrics import StreamMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -62,22 +64,35 @@ class Telemetry:
 
     def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
+        self._streams: dict[str, StreamMetrics] = {}
         self.known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
         # Records without a stream count under the partition's name: dead letters alone.
-        self._metrics.ticks.labels(partition.name, TickStatus.DEAD_LETTER)
+        self._metrics.ticks.labels(self._metrics.label(partition.name), TickStatus.DEAD_LETTER)
         for stream in partition.streams.values():
-            self._watch(stream)
+            self._watch(stream).tell(time.time())
+            self._show_feed(stream)
             if stream.engine.switched:
                 _say_switched(stream.name, stream.engine.switched)
         streams = len(partition.streams)
         log.info("partition serves", partition=partition.name, streams=streams, seconds=round(seconds, 3))
 
-    def _watch(self, stream: Stream) -> None:
-        self._show(stream)
+    def _watch(self, stream: Stream) -> StreamMetrics:
+        """Show a stream, or another engine of the same name, from now on."""
+        metrics, engine = self._metrics, stream.engine
+        found = self._streams[stream.name] = StreamMetrics(metrics, metrics.label(stream.name), stream)
+        metrics.watch(stream.name, EngineScores(engine))
+        metrics.count_from_zero(stream.name)
+        metrics.coverage_target.set(engine.settings.coverage)
+        metrics.feed_expected(stream.name, engine.is_expected)
         self.show_model(stream)
+        return found
+
+    def _show_feed(self, stream: Stream) -> None:
+        if stream.last is not None:
+            self._metrics.tick_seen(stream.name, stream.last / 1000 + self.known_after)
 
     def show_model(self, stream: Stream) -> None:
         """State which model serves a stream."""
@@ -90,81 +105,72 @@ class Telemetry:
     def gone(self, partition: Partition) -> None:
         """Remove all series of a partition that moved away."""
         for name in (partition.name, *partition.streams):  # records without a stream count under the partition's name
-            self._metrics.forget(name)
+            self._forget(name)
         self._metrics.forget_partition(partition.topic, partition.number)
+
+    def _forget(self, stream: str) -> None:
+        self._streams.pop(stream, None)
+        self._metrics.forget(stream)
 
     def committed(
         self, partition: Partition, batch: Batch, engine_seconds: list[float], seconds: float, lag: int | None
     ) -> None:
         """Count a batch that has become visible. lag: records of the partition not read yet, None if unknown."""
-        metrics = self._metrics
-        for spent in engine_seconds:
-            metrics.engine_time.observe(spent)
-            metrics.tick_to_forecast.observe(seconds)
-        for stream, step in batch.steps:
-            self._count(partition.name if stream is None else stream.name, step)
-        for stream in {id(s): s for s, _ in batch.steps if s is not None}.values():
-            self._show(stream)
+        metrics, now = self._metrics, time.time()
+        metrics.engine_time.observe_each(engine_seconds)
+        metrics.tick_to_forecast.observe(seconds, len(engine_seconds))
+        for counted in self._counted(partition, batch):
+            counted.tell(now)
+            if counted.stream is not None:
+                self._show_feed(counted.stream)
         for name in batch.expired:
             self._expired(name, partition.streams.get(name))
         if lag is not None:
             metrics.consumer_lag.labels(partition.topic, partition.number).set(lag)
 
+    def _counted(self, partition: Partition, batch: Batch) -> Iterable[StreamMetrics]:
+        """What is to be told of a batch, by stream."""
+        counted: dict[int, StreamMetrics] = {}
+        for stream, step in batch.steps:
+            name = partition.name if stream is None else stream.name
+            found = counted.get(id(stream))
+            if found is None:
+                found = counted[id(stream)] = self._of(name, stream)
+            found.add(step)
+            _say(name, step)
+        return counted.values()
+
+    def _of(self, name: str, stream: Stream | None) -> StreamMetrics:
+        """What counts for a stream; anew where it has another engine, or has come to series of its own."""
+        label = self._metrics.label(name)
+        if stream is None:
+            return StreamMetrics(self._metrics, label, None)
+        found = self._streams.get(name)
+        if found is None or found.stream is not stream or found.label != label:
+            return self._watch(stream)
+        return found
+
     def _expired(self, name: str, anew: Stream | None) -> None:
         """Show a stream that was dropped no longer, unless it is back: then without the model of before."""
         log.info("stream dropped, it has been without a tick for streams.expire", stream=name, is_back=anew is not None)
         if anew is None:
-            self._metrics.forget(name)
+            self._forget(name)
         else:
             self.show_model(anew)
 
-    def _count(self, stream: str, step: Step) -> None:
-        metrics, outcome = self._metrics, step.outcome
-        status = TickStatus.FORECAST
-        match outcome:
-            case Forecast():
-                kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
-                metrics.forecasts.labels(stream, kind).inc()
-                metrics.last_forecast_timestamp.labels(stream).set(time.time())
-            case Dropped():
-                status = TickStatus(outcome.reason)
-                if outcome.conflict:
-                    metrics.conflicts.labels(stream).inc()
-            case Rejected():
-                status = TickStatus.DEAD_LETTER
-                metrics.dead_letters.labels(outcome.reason).inc()
-        metrics.ticks.labels(stream, status).inc()
-        self._count_rarities(stream, step)
 
-    def _count_rarities(self, stream: str, step: Step) -> None:
-        metrics = self._metrics
-        if step.blanks:
-            metrics.blank_prices.labels(stream).inc(step.blanks)
-        if step.missing:
-            metrics.missing_ticks.labels(stream).inc(step.missing)
-        if step.is_break:
-            metrics.session_breaks.labels(stream).inc()
-        if step.restarted:
-            log.warning("time has restarted, late ticks kept rising: a new session begins", stream=stream)
-        if step.spacing is not None:
-            log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
-        if step.left:
-            log.info("symbols have vanished, they leave the stream", stream=stream, symbols=step.left)
-        if (taken := step.adjustment) is not None:
-            log.info("symbol adjusted", stream=stream, symbol=taken.symbol, ratio=taken.ratio, name=taken.name)
-        if step.switched:
-            _say_switched(stream, step.switched)
-
-    def _show(self, stream: Stream) -> None:
-        metrics, engine = self._metrics, stream.engine
-        metrics.watch(stream.name, EngineScores(engine))
-        metrics.count_from_zero(stream.name)
-        metrics.coverage_target.set(engine.settings.coverage)
-        metrics.feed_expected(stream.name, engine.is_expected)
-        metrics.window_fill.labels(stream.name).set(len(engine.ring) / engine.ring.capacity)
-        metrics.history_fill.labels(stream.name).set(len(engine.history) / engine.history.capacity)
-        if stream.last is not None:
-            metrics.tick_seen(stream.name, stream.last / 1000 + self.known_after)
+def _say(stream: str, step: Step) -> None:
+    """Log what seldom happens."""
+    if step.restarted:
+        log.warning("time has restarted, late ticks kept rising: a new session begins", stream=stream)
+    if step.spacing is not None:
+        log.warning("ticks keep another spacing than feed.step", stream=stream, spacing_seconds=step.spacing / 1000)
+    if step.left:
+        log.info("symbols have vanished, they leave the stream", stream=stream, symbols=step.left)
+    if (taken := step.adjustment) is not None:
+        log.info("symbol adjusted", stream=stream, symbol=taken.symbol, ratio=taken.ratio, name=taken.name)
+    if step.switched:
+        _say_switched(stream, step.switched)
 
 
 def _say_switched(stream: str, symbols: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Training beside serving: one OS process per fit, one at a time, the rest queue.
+"""Training beside serving: one OS process per fit, one at a time, the rest queue in the order in which they came.
 
 The process is `streamer train` on a job folder. It sets its own limits, ends with its parent, and can fail in any
 way without serving noticing more than an outcome.
@@ -11,16 +11,17 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from streamer.errors import ArtifactError, TrainingError
 from streamer.model import artifact as artifacts
 from streamer.model.dataset import TrainingSet
+from streamer.model.pool import Pool
 from streamer.model.store import ModelStore
 from streamer.service import fitting
 from streamer.service.metrics import RetrainOutcome
@@ -29,24 +30,45 @@ log = structlog.get_logger(__name__)
 
 _LINE_BYTES = 64 * 1024
 _KILL_GRACE = 5.0
+_REVERTED = {"promoted": False, "reason": "rejected: it was reverted before"}
 _ABANDONED_SECONDS = 8 * 86_400  # no `retrain.time_limit` is so long, so nobody works there any more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """One training to be done.
+class Collected:
+    """What a training is given of one stream: the history, and the model in service (None: persistence)."""
 
-    collect: gives the history when its turn comes, and the id of the model in service (None: persistence); None if
-    the stream is not ours any more. It is told whether those of other streams came first. reverted: whether a model
-    was reverted. install: puts a promoted model into service. ended: called last, whatever came.
-    """
+    history: TrainingSet
+    champion: str | None
+
+
+class Learner(Protocol):
+    """The stream, or the streams, that a training is for."""
+
+    async def collect(self, waited: bool) -> Mapping[str, Collected]:
+        """Of each stream what its turn finds, that of who asked first; empty: there is nothing to be done any more.
+
+        waited: whether trainings of others came first.
+        """
+
+    def reverted(self, stream: str, model_id: str) -> bool:
+        """Whether the stream's operator has reverted that model."""
+
+    async def install(self, stream: str, model_id: str) -> None:
+        """Put a promoted model into service."""
+
+    def ended(self) -> None:
+        """Called last, whatever came."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One training to be done. stream: whose it is, or who asked; others: that it is for too, as far as is known."""
 
     stream: str
     reason: str
-    collect: Callable[[bool], tuple[TrainingSet, str | None] | None]
-    reverted: Callable[[str], bool]
-    install: Callable[[str], Awaitable[None]]
-    ended: Callable[[], None]
+    learner: Learner
+    others: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +102,8 @@ class Account:
         return cls(due, str(result.get("reason", "")), result["model"], skill, result.get("ratio"))
 
 
-Ended = Callable[[str, RetrainOutcome, float, Account], None]
-"""Told of each training's end: stream, outcome, seconds, and the rest."""
+Ended = Callable[[Mapping[str, tuple[RetrainOutcome, Account]], float], None]
+"""Told of each training's end: by stream the outcome and what there is to say of it, and the seconds that it took."""
 
 
 class Trainer:
@@ -92,14 +114,14 @@ class Trainer:
         self._store = store
         self._ended = ended
         self._jobs: asyncio.Queue[tuple[Job, bool]] = asyncio.Queue()
-        self._pending: set[str] = set()
+        self._pending: dict[str, Job] = {}
 
     def request(self, job: Job) -> bool:
         """Queue a training; False (and nothing done) where one of the stream is queued or running."""
         if job.stream in self._pending:
             return False
         waits = bool(self._pending)
-        self._pending.add(job.stream)
+        self._pending.update({job.stream: job, **dict.fromkeys(job.others - self._pending.keys(), job)})
         self._jobs.put_nowait((job, waits))
         return True
 
@@ -113,43 +135,99 @@ class Trainer:
         while True:
             job, waited = await self._jobs.get()
             began = time.monotonic()
-            ended: tuple[RetrainOutcome, Account] | None
+            collected: Mapping[str, Collected] = {}
+            ended: Mapping[str, tuple[RetrainOutcome, Account]] = {}
             try:
-                ended = await self._train(job, waited)
+                collected = await job.learner.collect(waited)
+                ended = await self._train(job, collected) if collected else {}
             except (TrainingError, ArtifactError, LookupError, OSError) as error:
                 log.error("training failed, serving goes on as it was", stream=job.stream, reason=str(error))
-                ended = RetrainOutcome.FAILED, Account(job.reason, str(error))
+                failed = RetrainOutcome.FAILED, Account(job.reason, str(error))
+                ended = dict.fromkeys(collected or (job.stream,), failed)
             finally:
-                self._pending.discard(job.stream)
-            job.ended()
-            if ended is not None:
-                outcome, account = ended
-                self._ended(job.stream, outcome, time.monotonic() - began, account)
+                self._pending = {stream: other for stream, other in self._pending.items() if other is not job}
+            job.learner.ended()
+            if ended:
+                self._ended(ended, time.monotonic() - began)
 
-    async def _train(self, job: Job, waited: bool) -> tuple[RetrainOutcome, Account] | None:
-        collected = job.collect(waited)
-        if collected is None:
-            return None
-        history, champion = collected
-        log.info("training", stream=job.stream, reason=job.reason, ticks=len(history), champion=champion)
+    async def _train(
+        self, job: Job, collected: Mapping[str, Collected]
+    ) -> Mapping[str, tuple[RetrainOutcome, Account]]:
         with tempfile.TemporaryDirectory(prefix=fitting.FOLDER) as folder:
-            result = await self._fit(Path(folder), job.stream, history, champion)
-            if result["promoted"] and job.reverted(result["model"]):
-                result |= {"promoted": False, "reason": "rejected: it was reverted before"}
-            await asyncio.to_thread(self._store.save_input, job.stream, history.pack())
-            if not result["promoted"]:
-                log.info("model rejected", stream=job.stream, model=result["model"], **_figures(result))
-                return RetrainOutcome.REJECTED, Account.of(job.reason, result)
-            trained = await asyncio.to_thread(artifacts.read, Path(folder) / "model")
-            await asyncio.to_thread(self._store.save, job.stream, trained)
-        log.info("model promoted", stream=job.stream, model=result["model"], **_figures(result))
-        await job.install(result["model"])
+            if len(collected) > 1:
+                return await self._train_together(job, collected, Path(folder))
+            ((stream, one),) = collected.items()
+            return {stream: await self._train_alone(job, stream, one, Path(folder))}
+
+    async def _train_alone(self, job: Job, stream: str, one: Collected, folder: Path) -> tuple[RetrainOutcome, Account]:
+        history, champion = one.history, one.champion
+        log.info("training", stream=stream, reason=job.reason, ticks=len(history), champion=champion)
+        result = await self._fit(folder, stream, history, champion)
+        if result["promoted"] and job.learner.reverted(stream, result["model"]):
+            result |= _REVERTED
+        await asyncio.to_thread(self._store.save_input, stream, history.pack())
+        if not result["promoted"]:
+            log.info("model rejected", stream=stream, model=result["model"], **_figures(result))
+            return RetrainOutcome.REJECTED, Account.of(job.reason, result)
+        trained = await asyncio.to_thread(artifacts.read, folder / "model")
+        await asyncio.to_thread(self._store.save, stream, trained)
+        log.info("model promoted", stream=stream, model=result["model"], **_figures(result))
+        await job.learner.install(stream, result["model"])
         return RetrainOutcome.PROMOTED, Account.of(job.reason, result)
+
+    async def _train_together(
+        self, job: Job, collected: Mapping[str, Collected], folder: Path
+    ) -> Mapping[str, tuple[RetrainOutcome, Account]]:
+        """One training for several streams; then each has its own model, put into service in turn."""
+        pool = await asyncio.to_thread(Pool.of, {stream: one.history for stream, one in collected.items()})
+        champions = {stream: one.champion for stream, one in collected.items() if one.champion is not None}
+        log.info("training", stream=job.stream, reason=job.reason, ticks=pool.rows, streams=len(pool))
+        result = await self._fit_together(folder, pool, champions)
+        log.info("models " + ("promoted" if result["promoted"] else "rejected"), streams=len(pool), **_figures(result))
+        made = ModelStore(str(folder / "models"), keep=1)
+        outcomes = {}
+        for stream, history in pool.sets.items():
+            await asyncio.to_thread(self._store.save_input, stream, history.pack())
+            outcomes[stream] = await self._take_over(job, stream, made)
+        return outcomes
+
+    async def _take_over(self, job: Job, stream: str, made: ModelStore) -> tuple[RetrainOutcome, Account]:
+        """Store and install what a training for several streams made for one; what fails is that stream's alone."""
+        (manifest,) = await asyncio.to_thread(made.list, stream)
+        result = {"model": manifest.id, **manifest.gate}
+        if result["promoted"] and job.learner.reverted(stream, manifest.id):
+            result |= _REVERTED
+        if not result["promoted"]:
+            return RetrainOutcome.REJECTED, Account.of(job.reason, result)
+        try:
+            await asyncio.to_thread(lambda: self._store.save(stream, made.load(stream, manifest.id)))
+            await job.learner.install(stream, manifest.id)
+        except (ArtifactError, LookupError) as error:
+            log.error("model not taken over, serving goes on as it was", stream=stream, reason=str(error))
+            return RetrainOutcome.FAILED, Account(job.reason, str(error))
+        return RetrainOutcome.PROMOTED, Account.of(job.reason, result)
+
+    async def _fit_together(self, folder: Path, pool: Pool, champions: Mapping[str, str]) -> dict[str, Any]:
+        settings = self.settings
+
+        def prepare() -> list[str]:
+            given = {}
+            for stream in pool.sets.keys() & champions.keys():
+                try:
+                    given[stream] = self._store.load(stream, champions[stream])
+                except ArtifactError as error:  # of one stream: the others' champions are rivals enough
+                    log.warning("champion passed over at the gate", stream=stream, reason=str(error))
+            return fitting.pool_command(folder, settings.config, pool, given)
+
+        return await self._in_background(await asyncio.to_thread(prepare), settings)
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
         settings = self.settings
         line = await asyncio.to_thread(fitting.command, folder, settings.config, history, incumbent)
+        return await self._in_background(line, settings)
+
+    async def _in_background(self, line: list[str], settings: TrainerSettings) -> dict[str, Any]:
         line += ["--background", "--memory-limit", str(settings.memory_limit)]
         return await self._child(line, settings.time_limit)
 

@@ -9,6 +9,7 @@ from streamer.core.settings import EngineSettings
 from streamer.model.artifact import environment
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec
 from streamer.model.store import ModelStore
+from streamer.service.learners import Sharing
 from streamer.service.partition import PartitionSettings
 from streamer.settings import Settings
 
@@ -87,6 +88,12 @@ def _expire(settings: Settings) -> int:
 def input_span(settings: Settings) -> int:
     """Ms of event time that a full history reaches back."""
     return settings.feed.step_ms * settings.retrain.history
+
+
+def sharing(settings: Settings) -> Sharing:
+    """Which streams have one model, and what its training sees."""
+    retrain = settings.retrain
+    return Sharing(settings.models.sharing == "global", retrain.pool, retrain.history)
 
 
 def known_after(settings: Settings) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from streamer.core.catchup import CatchUp
@@ -17,6 +17,7 @@ from streamer.model.kept import Checkpoint
 from streamer.service import restore
 from streamer.service.broker import Broker
 from streamer.service.burst import process_all
+from streamer.service.fetched import Fetched
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
 from streamer.service.sink import Sink
@@ -25,7 +26,8 @@ from streamer.service.waiting import set_within
 log = structlog.get_logger(__name__)
 
 _FETCH_MS = 500
-_SLICE = 16  # ticks between two looks at the rest of the process: a few ms
+_SLICE = 4  # ticks that a model catches up in between two looks at the clock
+_SLICE_SECONDS = 0.005  # that a model catches up for at a time, beside the path; then as long again for all else
 _HISTORY_SECONDS = 5.0  # between two attempts to read it back
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -55,14 +57,6 @@ class Observer(Protocol):
 
     def wants_training(self, worker: "PartitionWorker", stream: Stream, reason: str) -> None:
         """A training is due, or still is."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    """Records of one fetch, and when it returned (monotonic seconds)."""
-
-    records: list[ConsumerRecord]
-    at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,14 +195,15 @@ class PartitionWorker:
     async def _caught_up(self, stream: Stream, model_id: str) -> CatchUp:
         model = await asyncio.to_thread(self.partition.models, stream.name, model_id)
         ready = stream.engine.catch_up(model)
-        size, left = _SLICE, ready.left
+        left, rest = ready.left, 1.0
         while True:
             began = time.perf_counter()
-            if ready.advance(size):
-                return ready
-            await asyncio.sleep(time.perf_counter() - began)  # as long again for all else
+            while time.perf_counter() - began < _SLICE_SECONDS:
+                if ready.advance(_SLICE):
+                    return ready
+            await asyncio.sleep(rest * (time.perf_counter() - began))
             if ready.left >= left:
-                size *= 2  # the stream outruns it
+                rest = 0.0  # the stream outruns it: a turn for all else has to do
             left = ready.left
 
     def _exchange(self, exchange: _Exchange) -> None:
@@ -264,12 +259,15 @@ class PartitionWorker:
                 self._ready.append(_Exchange(stream, await self._earlier(stream)))
 
     async def _serve(self, history: asyncio.Task[None]) -> None:
+        fetched: Fetched | None = None
         while not self._is_to_end:
             self._observer.progress()
             if history.done():
                 history.result()  # or what nobody expected would be lost, and trainings would wait for ever
             await self._swap_ready()
-            if fetched := await self._fetch():
+            if fetched is None or fetched.is_done:
+                fetched = await self._fetch()
+            if fetched is not None:
                 await self._process(fetched)
             self._ask_for_trainings()
         last = Batch(self._position)
@@ -321,8 +319,8 @@ class PartitionWorker:
         self._observer.swapped(self, stream, swap)
         exchange.settle(swap)
 
-    async def _fetch(self) -> _Fetched | None:
-        """Records as soon as there are any; None after a while without, and at once when interrupted.
+    async def _fetch(self) -> Fetched | None:
+        """Records, ready to be decoded, as soon as there are any; None after a while without, or when interrupted.
 
         There is always a fetch in flight: without one the coordinator would believe this member stuck.
         """
@@ -341,8 +339,11 @@ class PartitionWorker:
             return None  # said before the restore set the position
         finally:
             self._fetch_timeout = None
-        records = found.get(self.tp)
-        return _Fetched(records, time.monotonic()) if records else None
+        if not (records := found.get(self.tp)):
+            return None
+        fetched = Fetched(records, time.monotonic())
+        await self.partition.prepare(records)
+        return fetched
 
     async def _cross_gap(self) -> None:
         """Retention has overtaken us: go on at the oldest record. Beyond the end, only the operator knows.
@@ -357,18 +358,11 @@ class PartitionWorker:
             self._position = first
         self._consumer.seek(self.tp, self._position)
 
-    async def _process(self, fetched: _Fetched) -> None:
-        await self.partition.prepare(fetched.records)
+    async def _process(self, fetched: Fetched) -> None:
         batch = Batch(self._position)
-        engine_seconds: list[float] = []
-        looked = 0
-        began = time.perf_counter()
-        for count in process_all(self.partition, fetched.records, batch):
-            engine_seconds += [(time.perf_counter() - began) / count] * count
-            if len(engine_seconds) >= looked + _SLICE:
-                looked = len(engine_seconds)
-                await asyncio.sleep(0)
-            began = time.perf_counter()
+        engine_seconds = await fetched.batch(
+            lambda records: process_all(self.partition, records, batch), lambda: self._is_to_end or bool(self._ready)
+        )
         self.partition.save_due(batch)
         await self._commit(batch)
         seconds = time.monotonic() - fetched.at

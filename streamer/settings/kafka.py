@@ -26,6 +26,11 @@ class Topics(Section):
     state: KafkaName = Field(default="state", description="Snapshots of the engines; compacted.")
     dead_letters: KafkaName = Field(default="dead-letters", description="Messages that are no tick, with the reason.")
 
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """Those that are written to."""
+        return self.forecasts, self.state, self.dead_letters
+
     @model_validator(mode="after")
     def _all_different(self) -> Self:
         # Kafka refuses topics that differ only in "." and "_": its metrics write both as "_".

@@ -91,6 +91,12 @@ class Retrain(Section):
     )
     cooldown: int = Field(default=500, ge=0, description="Ticks after a training came due, or a swap, without that.")
     history: int = Field(default=20_000, ge=1, le=10_000_000, description="Ticks that a training sees at most.")
+    pool: Annotated[int, Reload.AT_ONCE] = Field(
+        default=200_000,
+        ge=1_000,
+        le=100_000_000,
+        description="Ticks of all streams together that a training of a shared model sees at most, their newest.",
+    )
     time_limit: Annotated[Seconds, Reload.AT_ONCE] = Field(
         default=900.0, ge=1, le=7 * DAY, description="After this a training is ended."
     )
@@ -132,6 +138,10 @@ class Models(Section):
     """The model store."""
 
     url: Text = Field(default="models", description="Folder or fsspec URL.")
+    sharing: Annotated[Literal["stream", "global"], Reload.AT_ONCE] = Field(
+        default="stream",
+        description="stream: a model for each stream; global: one for all that have the same symbols, trained on all.",
+    )
     keep: Annotated[int, Reload.AT_ONCE] = Field(
         default=5,
         ge=1,

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,8 +74,8 @@ def _export(profile: Profile, count: int) -> bytes:
     return export(profile.network, shape, network.get_weights(network.window_model(profile.network, shape)))
 
 
-def artifact(profile: Profile, count: int, model: bytes) -> Artifact:
-    """A model of so many symbols around an exported network, as a store holds it."""
+def artifact(profile: Profile, count: int, model: bytes, seed: int = 0) -> Artifact:
+    """A model of so many symbols around an exported network, as a store holds it. seed: of its experts."""
     names, change = symbols(count), (Change.LOG_RETURN,) * count
     market = profile.network.features == "market"
     features = NAMES if market else Features.NAMES
@@ -86,7 +86,7 @@ def artifact(profile: Profile, count: int, model: bytes) -> Artifact:
     if profile.fit.combine:
         kind = MarketFeatures(Levels.starting(change), weights[PEERS_KEY].astype(np.intp))
         width = expert_layout(manifest, kind).width
-        weights[EXPERTS_KEY] = np.random.default_rng(0).normal(scale=1e-3, size=(count, _EXPERTS, width))
+        weights[EXPERTS_KEY] = np.random.default_rng(seed).normal(scale=1e-3, size=(count, _EXPERTS, width))
     state = LstmForecaster.untrained(manifest, model, weights).initial_state()
     return Artifact.build(manifest, model, weights, state)
 
@@ -96,14 +96,13 @@ def forecaster(profile: Profile, count: int, model: bytes) -> LstmForecaster:
     return LstmForecaster.from_artifact(artifact(profile, count, model))
 
 
-def store(folder: Path, streams: Sequence[str], model: Artifact, first: int, ticks: int) -> str:
-    """Put the model and its swap for each of `streams` into a store, for `--schedule`; returns its address.
+def store(folder: Path, models: Mapping[str, Artifact], first: int, ticks: int) -> str:
+    """Put each stream's model and its swap into a store, for `--schedule`; returns its address.
 
     first: time of the first tick, ms. ticks: a minute apart, after so many of them it begins to serve.
     """
     kept = ModelStore(str(folder), 5)
-    swap = Swap(model.id, first + (ticks - 1) * STEP, 0, RING, ticks)
-    for stream in streams:
+    for stream, model in models.items():
         kept.save(stream, model)
-        kept.record_swap(stream, asdict(swap))
+        kept.record_swap(stream, asdict(Swap(model.id, first + (ticks - 1) * STEP, 0, RING, ticks)))
     return str(folder)

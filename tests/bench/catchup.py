@@ -61,7 +61,7 @@ async def measure(folder: Path, ticks: int, rounds: int) -> dict[tuple[str, str]
             topic = await make_topic(bootstrap, profile.name)
             await send(bootstrap, topic, messages(count, ticks))
             kept = _models.artifact(profile, count, model)
-            schedule = _models.store(folder / f"models-{profile.name}", [f"{topic}-0"], kept, START, WINDOW)
+            schedule = _models.store(folder / f"models-{profile.name}", {f"{topic}-0": kept}, START, WINDOW)
             for _ in range(rounds):
                 found["streamer", profile.name].append(await _ours(bootstrap, folder, topic, schedule, ticks))
                 found["bare", profile.name].append(await _bare(bootstrap, topic, ticks))

@@ -62,7 +62,7 @@ async def measure(folder: Path, rounds: int, ticks: int) -> tuple[list[Taken], l
     with running_broker(folder) as bootstrap:
         topic = await make_topic(bootstrap, "prices")
         model = _models.artifact(profile, SYMBOLS, network)
-        schedule = _models.store(folder / "models", [f"{topic}-0"], model, START, WINDOW)
+        schedule = _models.store(folder / "models", {f"{topic}-0": model}, START, WINDOW)
         service = await daemon(bootstrap, folder, topic, schedule)
         async with service:
             await _life(service, bootstrap, 0, WINDOW + ticks)

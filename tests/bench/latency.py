@@ -139,7 +139,7 @@ async def _rounds(
 async def _ours(bootstrap: str, folder: Path, mode: str, profile: Profile, exported: bytes) -> AsyncIterator[Line]:
     topic = await make_topic(bootstrap, "prices")
     model = _models.artifact(profile, SYMBOLS, exported)
-    schedule = _models.store(folder / f"models-{topic}", [f"{topic}-0"], model, START, WINDOW)
+    schedule = _models.store(folder / f"models-{topic}", {f"{topic}-0": model}, START, WINDOW)
     await send(bootstrap, topic, messages(SYMBOLS, WARM))
     async with await daemon(bootstrap, folder, topic, schedule, kafka={"delivery": mode}) as service:
         await service.ready()

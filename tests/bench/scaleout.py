@@ -88,7 +88,7 @@ async def measure(folder: Path, ticks: int, rounds: int, timeout: float) -> dict
     (network,) = _models.exported([(profile, SYMBOLS)])
     names = [key.decode() for key in KEYS]
     model = _models.artifact(profile, SYMBOLS, network)
-    schedule = _models.store(folder / "models", names, model, START, WINDOW)
+    schedule = _models.store(folder / "models", dict.fromkeys(names, model), START, WINDOW)
     found: dict[int, list[Seen]] = {count: [] for count in INSTANCES}
     with running_broker(folder) as bootstrap:
         for _ in range(rounds):

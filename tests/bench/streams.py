@@ -2,8 +2,8 @@
 
     scripts/bench streams [--streams N] [--rounds N] [--sharing NAME]
 
-Streams of 10 symbols each over 12 partitions, exactly once, by what serves them: `persistence`, the last price, or
-`stream`, a model for each (of one network, loaded for each anew). For each of them
+Streams of 10 symbols each over 12 partitions, exactly once, by what serves them: `persistence`, the last price,
+`stream`, a model for each, or `global`, one network and one set of experts for all. For each of them
 
 - a volley of one tick a stream: seconds until the last forecast is seen, beside the same through aiokafka alone;
 - memory that a stream adds to the daemon's;
@@ -13,7 +13,7 @@ Streams of 10 symbols each over 12 partitions, exactly once, by what serves them
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,16 +46,19 @@ PARTITIONS, SYMBOLS = 12, 10
 class Sharing:
     """A way to serve many streams. before: ticks of a stream before a model serves it, 0: none does.
 
-    settings: of the daemon, by section. limit: of a tick's cost, beside that of one stream.
+    is_shared: whether all have one model. limit: of a tick's cost, beside that of one stream.
     """
 
     before: int = 0
-    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    is_shared: bool = False
     limit: Limit | None = None
 
 
-SHARINGS = {"persistence": Sharing(), "stream": Sharing(WINDOW)}
-"""One model for all streams (`model.sharing`) has its line here, with a limit of 1.5."""
+SHARINGS = {
+    "persistence": Sharing(),
+    "stream": Sharing(WINDOW),
+    "global": Sharing(WINDOW, is_shared=True, limit=Limit(1.5)),
+}
 
 _BACKLOG = 10_000  # ticks of which the cost is taken
 
@@ -117,10 +120,13 @@ async def _served(
     topic, seen = await make_topic(bootstrap, "prices", PARTITIONS), Seen()
     way, schedule = SHARINGS[sharing], None
     if way.before:
-        model = _models.artifact(Profile.of("default"), SYMBOLS, network)
-        schedule = _models.store(folder / "models", [key.decode() for key in keys], model, START, way.before)
-    settings = {"retrain": {"every": 0}, **way.settings}
-    async with await daemon(bootstrap, folder, topic, schedule, **settings) as service:
+        models = [
+            _models.artifact(Profile.of("default"), SYMBOLS, network, seed=0 if way.is_shared else seed)
+            for seed in range(len(keys))
+        ]
+        named = dict(zip([key.decode() for key in keys], models, strict=True))
+        schedule = _models.store(folder / "models", named, START, way.before)
+    async with await daemon(bootstrap, folder, topic, schedule, retrain={"every": 0}) as service:
         await service.ready()
         group, memory = service.settings["kafka"]["group_id"], resident(service.pid)
         rows = way.before + WARM - WINDOW

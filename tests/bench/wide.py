@@ -76,7 +76,7 @@ async def _width(
 ) -> Medians:
     topic, source, target = [await make_topic(bootstrap, role) for role in ("prices", "prices", "rival")]
     model = _models.artifact(profile, size, network)
-    schedule = _models.store(folder / f"models-{size}", [f"{topic}-0"], model, START, WINDOW)
+    schedule = _models.store(folder / f"models-{size}", {f"{topic}-0": model}, START, WINDOW)
     await send(bootstrap, topic, messages(size, WARM))
     found: Medians = ([], [])
     async with AsyncExitStack() as stack:

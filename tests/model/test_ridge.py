@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.core import experts
-from streamer.core.experts import NAMES, OWN, Layout
+from streamer.core.experts import NAMES, OWN, Experts, Layout
 from streamer.core.grid import Floats
 from streamer.model import ridge
 from streamer.model.ridge import PENALTIES, Cells
@@ -47,6 +47,15 @@ def total_weight(end: int) -> float:
     return float((0.5 ** ((end - np.arange(end - 1)) / HALF_LIFE)).sum())
 
 
+def fit(found: Cells, end: int, penalties: list[float]) -> Experts:
+    return ridge.fit(found.layout, found.moments(0, end), penalties)
+
+
+def choose_penalties(found: Cells, fit_end: int, stop_end: int) -> list[float]:
+    held_out = found.moments(fit_end, stop_end, ridge.STOP_CLIP)
+    return ridge.choose_penalties(found.layout, found.moments(0, fit_end), held_out)
+
+
 def linear(found: Cells, coefficients: Floats) -> Floats:
     """Those of the linear expert, `(m, 2)`."""
     chosen: Floats = coefficients[:, NAMES.index(OWN), :2]
@@ -60,7 +69,7 @@ def same(penalty: float) -> list[float]:
 def test_without_a_penalty_each_target_has_its_least_squares_fit() -> None:
     found = cells(apart=0.5)
     found.mask[::7, 1] = False
-    fitted = ridge.fit(found, STOP_END, same(1e-12)).coefficients
+    fitted = fit(found, STOP_END, same(1e-12)).coefficients
     assert fitted.shape == (3, len(NAMES), found.layout.width)
     for index, name in enumerate(NAMES):
         columns = found.layout.columns(name)
@@ -76,7 +85,7 @@ def test_without_a_penalty_each_target_has_its_least_squares_fit() -> None:
 def test_a_penalty_draws_the_common_fit_to_zero_and_each_own_to_the_common_one(penalty: float) -> None:
     """Both in closed form: stacked least squares with the penalty's rows below."""
     found = cells(apart=0.5)
-    fitted = ridge.fit(found, STOP_END, same(penalty)).coefficients
+    fitted = fit(found, STOP_END, same(penalty)).coefficients
     parts = [seen_by(found, target, STOP_END) for target in range(3)]
     for index, name in enumerate(NAMES):
         columns = found.layout.columns(name)
@@ -98,8 +107,8 @@ def least_squares(x: Floats, y: Floats, penalty: float) -> Floats:
 
 
 def test_a_heavy_penalty_leaves_the_targets_what_they_have_in_common() -> None:
-    fitted = linear(cells(apart=0.5), ridge.fit(cells(apart=0.5), STOP_END, same(3.0)).coefficients)
-    light = linear(cells(apart=0.5), ridge.fit(cells(apart=0.5), STOP_END, same(0.003)).coefficients)
+    fitted = linear(cells(apart=0.5), fit(cells(apart=0.5), STOP_END, same(3.0)).coefficients)
+    light = linear(cells(apart=0.5), fit(cells(apart=0.5), STOP_END, same(0.003)).coefficients)
     assert fitted.std(axis=0).max() < 0.05 * light.std(axis=0).max()
 
 
@@ -111,7 +120,7 @@ def test_a_thin_symbol_keeps_closer_to_the_common_coefficients_than_a_thick_one(
     own = np.einsum("tmk,mk->tm", found.features[:, found.columns, :2], slopes)
     found = replace(found, y=own.astype(np.float32))
     found.mask[20:, 0] = False
-    fitted = linear(found, ridge.fit(found, STOP_END, same(0.03)).coefficients)[:, 1]
+    fitted = linear(found, fit(found, STOP_END, same(0.03)).coefficients)[:, 1]
     common = np.median(fitted)
     thin, thick = fitted[:2] - common
     assert 0.0 < thin < 0.5 * thick
@@ -120,7 +129,7 @@ def test_a_thin_symbol_keeps_closer_to_the_common_coefficients_than_a_thick_one(
 def test_a_target_without_any_change_has_what_is_common() -> None:
     found = cells(apart=0.3)
     found.mask[:, 1] = False
-    fitted = ridge.fit(found, STOP_END, same(0.01)).coefficients
+    fitted = fit(found, STOP_END, same(0.01)).coefficients
     others = replace(
         found,
         hidden=found.hidden[:, [0, 2]],
@@ -137,9 +146,9 @@ def test_a_target_without_any_change_has_what_is_common() -> None:
 def test_no_data_at_all_gives_experts_that_expect_nothing() -> None:
     found = cells()
     found.mask[:] = False
-    penalties = ridge.choose_penalties(found, FIT_END, STOP_END)
+    penalties = choose_penalties(found, FIT_END, STOP_END)
     assert set(penalties) <= set(PENALTIES)
-    assert not ridge.fit(found, STOP_END, penalties).coefficients.any()
+    assert not fit(found, STOP_END, penalties).coefficients.any()
 
 
 def test_what_does_not_count_changes_nothing() -> None:
@@ -150,8 +159,8 @@ def test_what_does_not_count_changes_nothing() -> None:
 
 
 def chosen_and_fitted(found: Cells) -> tuple[list[float], bytes]:
-    penalties = ridge.choose_penalties(found, FIT_END, STOP_END)
-    return penalties, ridge.fit(found, FIT_END, penalties).coefficients.tobytes()
+    penalties = choose_penalties(found, FIT_END, STOP_END)
+    return penalties, fit(found, FIT_END, penalties).coefficients.tobytes()
 
 
 def perturbed(found: Cells, start: int) -> Cells:
@@ -166,9 +175,9 @@ def test_the_penalty_is_chosen_by_the_stop_slice_and_nothing_after_it() -> None:
     """Nor do coefficients depend on anything that lies behind the rows they are fitted on."""
     found = cells(noise=3.0)
     assert chosen_and_fitted(perturbed(found, STOP_END)) == chosen_and_fitted(found)
-    coefficients = [ridge.fit(given, FIT_END, same(0.1)).coefficients for given in (found, perturbed(found, FIT_END))]
+    coefficients = [fit(given, FIT_END, same(0.1)).coefficients for given in (found, perturbed(found, FIT_END))]
     assert coefficients[0].tobytes() == coefficients[1].tobytes()
-    reached = ridge.fit(perturbed(found, FIT_END - 1), FIT_END, same(0.1)).coefficients
+    reached = fit(perturbed(found, FIT_END - 1), FIT_END, same(0.1)).coefficients
     assert reached.tobytes() != coefficients[0].tobytes(), "what is perturbed is what would be seen"
 
 
@@ -179,14 +188,14 @@ def test_the_penalty_is_the_one_of_the_least_loss_on_the_stop_slice() -> None:
     for index in range(len(NAMES)):
         losses = []
         for penalty in PENALTIES:
-            own = ridge.fit(found, FIT_END, same(penalty)).coefficients[:, index]
+            own = fit(found, FIT_END, same(penalty)).coefficients[:, index]
             logs = []
             for target in range(3):
                 x, y = (part[FIT_END:] for part in seen_by(found, target, STOP_END, clip=5.0))
                 logs.append(np.log(np.square(x @ own[target] - y).sum() / np.square(y).sum()))
             losses.append(np.mean(logs))
         expected.append(PENALTIES[int(np.argmin(losses))])
-    assert ridge.choose_penalties(found, FIT_END, STOP_END) == expected
+    assert choose_penalties(found, FIT_END, STOP_END) == expected
     assert len(set(expected)) > 1, "or any one would do"
 
 
@@ -197,20 +206,20 @@ def test_one_jump_does_not_choose_the_penalty() -> None:
     for jump in (6.0, 1e4):
         y = found.y.copy()
         y[FIT_END + 10] = jump
-        chosen.append(ridge.choose_penalties(replace(found, y=y), FIT_END, STOP_END))
+        chosen.append(choose_penalties(replace(found, y=y), FIT_END, STOP_END))
     assert chosen[0] == chosen[1]
 
 
 def test_noise_asks_for_a_heavy_penalty_and_a_clear_signal_for_a_light_one() -> None:
-    quiet = ridge.choose_penalties(cells(noise=0.05), FIT_END, STOP_END)
+    quiet = choose_penalties(cells(noise=0.05), FIT_END, STOP_END)
     none = replace(cells(rows=200), y=np.random.default_rng(5).normal(size=(200, 3)).astype(np.float32))
     assert quiet[NAMES.index(OWN)] <= 0.01
-    assert np.mean(np.log(ridge.choose_penalties(none, 100, 200))) > np.mean(np.log(quiet)) + 2.0
+    assert np.mean(np.log(choose_penalties(none, 100, 200))) > np.mean(np.log(quiet)) + 2.0
 
 
 def test_fitted_experts_predict_what_the_targets_do() -> None:
     found = cells(noise=0.0)
-    fitted = ridge.fit(found, STOP_END, same(1e-9))
+    fitted = fit(found, STOP_END, same(1e-9))
     t = 900
     basis = found.layout.basis(found.features[t].astype(float), found.hidden[t].astype(float), found.columns)
     predicted = fitted.predict(basis)
@@ -221,7 +230,7 @@ def test_fitted_experts_predict_what_the_targets_do() -> None:
 def test_what_was_true_lately_counts_for_more_than_what_was_once() -> None:
     found = cells(m=1, rows=16_001, noise=0.0)
     found = replace(found, y=found.y * np.where(np.arange(16_001) < 8_000, 0.0, 1.0)[:, None].astype(np.float32))
-    slope = linear(found, ridge.fit(found, 16_001, same(1e-9)).coefficients)[0]
+    slope = linear(found, fit(found, 16_001, same(1e-9)).coefficients)[0]
     np.testing.assert_allclose(slope, np.array([0.5, -0.3]) * 2.0 / 3.0, rtol=0.05, err_msg="half-life 8,000 rows")
 
 
@@ -236,5 +245,18 @@ def test_penalties_are_for_regressors_of_any_number_of_rows() -> None:
     twice = replace(
         once, features=once.features[again], hidden=once.hidden[again], y=once.y[again], mask=once.mask[again]
     )
-    few, many = ridge.fit(once, 501, same(0.3)), ridge.fit(twice, 1_001, same(0.3))
+    few, many = fit(once, 501, same(0.3)), fit(twice, 1_001, same(0.3))
     np.testing.assert_allclose(many.coefficients, few.coefficients, atol=2e-3)
+
+
+def test_the_moments_of_two_histories_add_up_to_those_of_their_rows() -> None:
+    """As least squares on all rows, each weighted by its age in its own history."""
+    histories = [cells(seed=1), cells(seed=2, rows=300)]
+    moments = histories[0].moments(0, ROWS) + histories[1].moments(0, 300)
+    fitted = ridge.fit(histories[0].layout, moments, same(1e-12)).coefficients
+    for target in range(3):
+        rows = [seen_by(found, target, end) for found, end in zip(histories, (ROWS, 300), strict=True)]
+        x, y = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        columns = histories[0].layout.columns(OWN)
+        expected = np.linalg.lstsq(x[:, columns], y, rcond=None)[0]
+        np.testing.assert_allclose(fitted[target, NAMES.index(OWN), columns], expected, atol=1e-6)

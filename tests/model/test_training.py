@@ -10,7 +10,7 @@ from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import inputs_of
 from streamer.model.network import Weights
 from streamer.model.spec import FitSpec, GateSpec, LayerSpec, NetworkSpec, Shape
-from streamer.model.training import Series, Slices
+from streamer.model.training import Series, Slices, Track
 from tests.model.helpers import bits, random_weights, sawtooth, training_set, walk
 
 SPEC = NetworkSpec(layers=(LayerSpec(6, dropout=0.2), LayerSpec(4)))
@@ -30,8 +30,11 @@ def series(history: TrainingSet) -> Series:
 
 
 def train(history: TrainingSet, fit: FitSpec = FIT, initial: Weights | None = None) -> Weights:
-    rows = series(history)
-    return training.train(rows, Slices.of(len(rows.x), GateSpec()), SPEC, SHAPE, fit, initial).weights
+    return training.train([track(series(history))], SPEC, SHAPE, fit, initial).weights
+
+
+def track(rows: Series) -> Track:
+    return Track(rows, Slices.of(len(rows.x), GateSpec()))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,7 @@ def test_the_stop_slice_does_not_teach(history: TrainingSet) -> None:
         way: list[tuple[float, ...]] = []
         fit = replace(FIT, patience=100)
         training.train(
-            rows,
-            Slices.of(300, GateSpec()),
+            [track(rows)],
             SPEC,
             SHAPE,
             fit,
@@ -115,7 +117,7 @@ def test_progress_is_reported_up_to_the_last_step(history: TrainingSet) -> None:
     seen: list[tuple[int, int, float, float]] = []
     rows = series(history)
     fit = replace(FIT, steps=90, patience=100)
-    training.train(rows, Slices.of(300, GateSpec()), SPEC, SHAPE, fit, progress=lambda *told: seen.append(told))
+    training.train([track(rows)], SPEC, SHAPE, fit, progress=lambda *told: seen.append(told))
     assert [step for step, *_ in seen] == [*range(2, 91, 2)]
     assert {total for _, total, *_ in seen} == {90}
     assert all(np.isfinite(losses).all() for _, _, *losses in seen)
@@ -125,7 +127,7 @@ def test_a_fit_without_gain_ends_by_its_patience(history: TrainingSet) -> None:
     steps: list[int] = []
     rows = series(history)
     fit = replace(FIT, steps=400, patience=2, learning_rate=5.0)
-    training.train(rows, Slices.of(300, GateSpec()), SPEC, SHAPE, fit, progress=lambda step, *_: steps.append(step))
+    training.train([track(rows)], SPEC, SHAPE, fit, progress=lambda step, *_: steps.append(step))
     assert steps[-1] < 200
 
 
@@ -167,7 +169,7 @@ def test_each_epoch_starts_from_zero_state() -> None:
     fitter.start_from(random_weights(spec, shape))
     noise = np.random.default_rng(0).normal(size=(10, 1, 3)).astype(np.float32)
     rows = Series(noise[:, :, :2], noise[:, :, 2:], np.ones((10, 1, 1), np.float32))
-    losses = [fitter.step(*chunk) for chunk, _ in zip(fitter.chunks(rows, seed=0), range(3), strict=False)]
+    losses = [fitter.step(*chunk) for chunk, _ in zip(fitter.chunks([rows], seed=0), range(3), strict=False)]
     assert losses[0] == losses[1] == losses[2]
 
 
@@ -192,3 +194,51 @@ def test_the_loss_is_that_of_huber_over_the_cells_that_count() -> None:
     predicted = np.array([[1.0, 10.0, 99.0]], np.float32)
     loss = training.huber(predicted, np.zeros((1, 3), np.float32), np.array([[1.0, 1.0, 0.0]], np.float32))
     assert float(loss) == pytest.approx((0.5 + 3.0 * (10.0 - 1.5)) / 2)
+
+
+def labelled(rows: int, label: float) -> Series:
+    """Rows that say which history they are of, and where in it they stand."""
+    x = np.stack([np.full(rows, label), np.arange(rows)], axis=-1).astype(np.float32)[:, None]
+    return Series(x, x[..., :1], np.ones((rows, 1, 1), np.float32))
+
+
+@pytest.mark.parametrize(("histories", "lanes"), [(2, 5), (3, 3), (7, 4)])
+def test_a_lane_is_a_piece_of_one_history_and_all_have_their_turn(histories: int, lanes: int) -> None:
+    """Chunk after chunk each lane goes on where it was, until a pass ends."""
+    learned = [labelled(100 + 30 * label, label) for label in range(histories)]
+    layout = training._Lanes.of([len(part.x) for part in learned], FitSpec(sequence=10, lanes=lanes))
+    spec, shape = NetworkSpec(layers=(LayerSpec(2),)), Shape(rows=1, inputs=2, outputs=1)
+    fitter = training.Fitter(spec, shape, FitSpec(learning_rate=0.0), lanes=layout.number, length=layout.length)
+    seen: set[float] = set()
+    before = None
+    for (x, _, _), _ in zip(fitter.chunks(learned, seed=0), range(4 * layout.chunks), strict=False):
+        label, row = x[:, :, 0], x[:, :, 1]
+        assert (label == label[:, :1]).all()
+        assert (np.diff(row, axis=1) == 1).all()
+        goes_on = before is not None and (label[:, 0] == before[0]).all() and (row[:, 0] == before[1] + 1).all()
+        if not goes_on:
+            assert before is None or len(seen) > 0
+            seen |= set(label[:, 0].tolist())
+        before = label[:, -1], row[:, -1]
+    assert seen == set(range(histories))
+    assert layout.number <= lanes
+
+
+def test_a_short_history_does_not_make_all_lanes_as_short() -> None:
+    kept = training._long_enough([labelled(rows, 0.0) for rows in (1_000, 90, 800, 950)])
+    assert [len(part.x) for part in kept] == [1_000, 800, 950]
+    assert len(training._long_enough([labelled(100, 0.0) for _ in range(9)] + [labelled(300, 0.0)])) == 10
+
+
+def test_the_stop_slice_is_cut_so_that_each_row_is_scored_once() -> None:
+    part = labelled(400, 0.0)
+    slices = Slices(fit_end=130, stop_end=390)
+    x, _, mask = training.windowed(part, slices, 200)
+    assert sorted(x[mask[..., 0] > 0, 1].tolist()) == list(range(130, 390))
+    short = training.windowed(labelled(100, 0.0), Slices(70, 85), 85)
+    assert short[0][short[2][..., 0] > 0, 1].tolist() == list(range(70, 85))
+
+
+def test_of_many_stop_slices_some_speak_for_all_evenly_spread() -> None:
+    assert training._spread(3, 256).tolist() == [0, 1, 2]
+    assert training._spread(1_000, 5).tolist() == [0, 250, 500, 749, 999]

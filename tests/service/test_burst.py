@@ -17,6 +17,7 @@ from streamer.core.catchup import RING
 from streamer.core.forecaster import Forecaster
 from streamer.core.levels import Change, Levels
 from streamer.errors import BrokerError, StreamerError
+from streamer.service import burst
 from streamer.service.burst import process_all
 from streamer.service.partition import Batch, Partition
 from tests.core.fakes import FailingForecaster
@@ -143,6 +144,14 @@ def test_a_tick_of_each_stream_is_one_step_of_their_model(monkeypatch: pytest.Mo
 def test_a_stream_takes_its_second_tick_only_after_its_first() -> None:
     partition = serving("ab")
     some = [record(1 + at, stream, START + STEP * (1 + at // 2)) for at, stream in enumerate("abba")]
+    assert list(process_all(partition, some, Batch(0))) == [2, 2]
+
+
+def test_wide_vectors_are_taken_in_fewer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the process waits as long for a few of them as for many narrow ones."""
+    monkeypatch.setattr(burst, "_PRICES", 5)
+    partition = serving("abcd")
+    some = [record(1 + at, stream, START + STEP) for at, stream in enumerate("abcd")]
     assert list(process_all(partition, some, Batch(0))) == [2, 2]
 
 

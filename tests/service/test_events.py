@@ -1,6 +1,6 @@
 """What follows from the workers' events: jobs for the trainer, and what the store keeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -13,6 +13,7 @@ from streamer.core.outcome import Swap
 from streamer.model.store import ModelStore
 from streamer.service.events import Events
 from streamer.service.health import Health
+from streamer.service.learners import Sharing
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Stream
 from streamer.service.trainer import Job, Trainer, TrainerSettings
@@ -66,9 +67,14 @@ class Around:
         self.store = ModelStore(str(folder), keep=1)
         self.trainer = QueueOnly(self.store)
         self.health = Health(60)
-        self.events = Events(Metrics(self.registry), self.health, self.store, self.trainer)
         self.owner = Owner()
         self.worker = cast(PartitionWorker, self.owner)
+        metrics, sharing = Metrics(self.registry), Sharing(is_global=False, pool=1_000, history=1_000)
+        self.events = Events(metrics, self.health, self.store, self.trainer, self.owned, sharing)
+
+    def owned(self) -> Mapping[str, tuple[PartitionWorker, Stream]]:
+        """The streams of ours."""
+        return {name: (self.worker, stream) for name, stream in self.owner.streams.items()}
 
     def counted(self, name: str, **labels: str) -> float | None:
         """Value of a sample."""
@@ -105,7 +111,7 @@ def test_a_training_is_queued_once_and_counted_by_its_reason(around: Around) -> 
     assert around.counted("streamer_retrains_requested_total", stream="a", reason="schedule") == 1
 
 
-def test_streams_that_come_due_together_are_spread_by_the_queue(around: Around) -> None:
+async def test_streams_that_come_due_together_are_spread_by_the_queue(around: Around) -> None:
     """Each waits for those before it, and is due again so much later."""
     streams = [around.owner.stream(name) for name in ("a", "b")]
     for stream in streams:
@@ -113,8 +119,8 @@ def test_streams_that_come_due_together_are_spread_by_the_queue(around: Around) 
         run(stream.engine, walk(SMALL.first + 3)[SMALL.first :])
     first, second = around.trainer.jobs
 
-    assert first.collect(False) is not None
-    assert second.collect(True) is not None
+    assert await first.learner.collect(False)
+    assert await second.learner.collect(True)
 
     assert [stream.engine.policy.due_at for stream in streams] == [
         SMALL.first + SMALL.every,
@@ -122,14 +128,14 @@ def test_streams_that_come_due_together_are_spread_by_the_queue(around: Around) 
     ]
 
 
-def test_a_training_that_comes_due_beside_another_follows_it(around: Around) -> None:
+async def test_a_training_that_comes_due_beside_another_follows_it(around: Around) -> None:
     stream = around.owner.stream("a")
     around.events.wants_training(around.worker, stream, "schedule")
     (job,) = around.trainer.jobs
-    assert job.collect(False) is not None
+    assert await job.learner.collect(False)
 
     run(stream.engine, walk(SMALL.first + SMALL.every + 3)[SMALL.first :])
-    job.ended()
+    job.learner.ended()
 
     assert stream.engine.policy.wanted == "schedule"
 
@@ -151,11 +157,11 @@ def test_a_job_knows_what_was_reverted_since_it_was_queued(around: Around) -> No
     around.events.wants_training(around.worker, stream, "schedule")
     (job,) = around.trainer.jobs
     put_into_service(stream.engine, fake(stream.engine))
-    assert not job.reverted("m1")
+    assert not job.learner.reverted("a", "m1")
 
     stream.engine.revert("m1", None)
 
-    assert job.reverted("m1")
+    assert job.learner.reverted("a", "m1")
 
 
 async def test_the_model_in_service_and_the_one_to_go_back_to_are_kept(around: Around) -> None:

@@ -1,17 +1,29 @@
 """What a dead letter carries."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import ConsumerRecord
 
 from streamer.codec import DecodeLimits
+from streamer.codecs.json_text import JsonCodec
 from streamer.core.engine import ForecastEngine
-from streamer.core.outcome import Rejected
+from streamer.core.outcome import Forecast, Rejected
 from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
 from streamer.dead_letters import DETAIL, OFFSET, REASON, STACKTRACE, TIMESTAMP, DeadLetter
 from streamer.service.partition import Batch, Partition, PartitionSettings
-from streamer.service.records import SMALLEST_DEAD_LETTER, OutputRecord, dead_letter_record
+from streamer.service.records import SMALLEST_DEAD_LETTER, OutputRecord, dead_letter_record, forecast_record
+
+
+class Emptying(JsonCodec):
+    """A codec of the user's that takes the message apart."""
+
+    def encode(self, message: Mapping[str, Any]) -> bytes:
+        assert isinstance(message, dict)
+        message.clear()
+        return b""
+
 
 NASTY = Rejected("reason", "é" * 5000, "x" * 20_000)
 
@@ -102,3 +114,21 @@ def test_an_exception_that_nobody_expected_is_told_with_its_stack_trace(monkeypa
     headers = dict(letter.headers)
     assert (headers[REASON], headers[DETAIL]) == (b"error", b"RuntimeError: two lines")
     assert b"in fails" in headers[STACKTRACE]
+
+
+def test_a_forecast_carries_the_attributes_of_its_event_whatever_its_codec_does_to_the_message() -> None:
+    """CloudEvents, Kafka protocol binding, section 3.2; of the tick's own headers the trace alone."""
+    made = ForecastEngine(EngineSettings(symbols=("A",))).process(Tick(60_000, {"A": 1.0})).outcome
+    assert isinstance(made, Forecast)
+    trace = ("traceparent", b"00-1")
+    tick = source(None, b"", (("own", b"1"), trace), topic="my.prices")
+    for codec in (JsonCodec(), Emptying()):
+        assert forecast_record("forecasts", made, "EUR/USD é", tick, codec).headers == (
+            ("content-type", b"application/json"),
+            ("ce_specversion", b"1.0"),
+            ("ce_id", b"my.prices-3-17"),
+            ("ce_source", b"/my.prices/EUR%2FUSD%20%C3%A9"),
+            ("ce_type", b"streamer.forecast.v1"),
+            ("ce_time", b"1970-01-01T00:01:00Z"),
+            trace,
+        )

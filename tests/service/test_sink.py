@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalOperation, KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
 
 from streamer.errors import BrokerError, ConfigError, StreamerError
 from streamer.service.records import OutputRecord
-from streamer.service.sink import ExactlyOnce, FencedError, Outlet
+from streamer.service.sink import LARGEST_RECORD, ExactlyOnce, FencedError, Outlet
 from streamer.settings.kafka import Topics
 
 TOPICS = Topics()
@@ -18,7 +20,7 @@ OFFSET = (TopicPartition("prices", 0), OffsetAndMetadata(1, ""))
 
 
 class Producer:
-    """Its first record ends the transaction; as aiokafka does, it then knows no more than that there is none."""
+    """Its first batch ends the transaction; as aiokafka does, it then knows no more than that there is none."""
 
     def __init__(self, error: KafkaError | None) -> None:
         self._error = error
@@ -26,13 +28,17 @@ class Producer:
 
     async def begin_transaction(self) -> None: ...
 
-    async def send(self, topic: str, **record: Any) -> asyncio.Future[None]:
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(1, 0)  # has room for one record
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
         self._require_transaction()
         self._is_open = False
-        queued = asyncio.get_running_loop().create_future()
+        delivered = asyncio.get_running_loop().create_future()
+        shield = asyncio.shield(delivered)
         if self._error is not None:
-            queued.set_exception(self._error)
-        return queued
+            delivered.set_exception(self._error)
+        return shield
 
     async def send_offsets_to_transaction(self, offsets: Any, group: str) -> None:
         self._require_transaction()
@@ -72,3 +78,57 @@ class TestBehindTheRecordThatEndsTheTransaction:
     async def test_what_no_record_knows_is_the_brokers(self, behind: int) -> None:
         with pytest.raises(BrokerError, match="the broker refused: IllegalOperation"):
             await commit(None, *[TOPICS.forecasts] * (1 + behind))
+
+
+class Log:
+    """A producer that keeps what it is sent; its batches take so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.batches: list[tuple[str, list[bytes | None]]] = []
+
+    async def begin_transaction(self) -> None: ...
+
+    async def commit_transaction(self) -> None: ...
+
+    async def send_offsets_to_transaction(self, offsets: Any, group: str) -> None: ...
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(self._size, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+        [records] = iter(MemoryRecords(bytes(batch._build())).next_batch, None)
+        self.batches.append((topic, [record.value for record in records]))
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
+
+
+async def sent(records: list[OutputRecord], size: int) -> list[tuple[str, list[bytes | None]]]:
+    sink = ExactlyOnce(Outlet(0, 5.0, TOPICS, asked), "group", "id")
+    await sink.stop()
+    log = Log(size)
+    sink._producer = log
+    await sink.commit(records, OFFSET)
+    return log.batches
+
+
+async def test_records_of_a_topic_are_sent_together_and_in_order() -> None:
+    """With a request for a few of them each, a backlog would wait for the broker most of the time."""
+    forecasts = [OutputRecord(TOPICS.forecasts, b"k", b"%d" % number) for number in range(100)]
+    records = [*forecasts[:50], OutputRecord(TOPICS.state, b"k", None), *forecasts[50:]]
+    assert await sent(records, 64 * 1024) == [
+        (TOPICS.forecasts, [record.value for record in forecasts]),
+        (TOPICS.state, [None]),
+    ]
+
+
+async def test_what_a_batch_has_no_room_for_goes_into_the_next_and_a_large_record_has_its_own() -> None:
+    values = [b"a" * 400, b"b" * 400, b"c" * 400, b"d" * 5000, b"e"]
+    batches = await sent([OutputRecord(TOPICS.forecasts, b"k", value) for value in values], 1000)
+    assert [values for _, values in batches] == [values[:2], values[2:3], values[3:4], values[4:]]
+
+
+async def test_a_record_that_no_topic_takes_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ConfigError, match=f"larger than topic '{TOPICS.state}' takes"):
+        await sent([OutputRecord(TOPICS.state, b"k", b"v" * (LARGEST_RECORD + 1))], 1000)

@@ -1,16 +1,16 @@
 """The queue of trainings: one at a time, one for each stream, each told whether it had to wait."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from streamer.errors import ArtifactError
-from streamer.model.dataset import TrainingSet
 from streamer.model.store import ModelStore
 from streamer.service.metrics import RetrainOutcome
-from streamer.service.trainer import Account, Job, Trainer, TrainerSettings
+from streamer.service.trainer import Account, Collected, Job, Trainer, TrainerSettings
 from tests.support import eventually
 
 
@@ -24,21 +24,41 @@ class Queued:
         self.outcomes: list[tuple[str, RetrainOutcome]] = []
         self.accounts: list[Account] = []
 
-    def job(self, stream: str, error: Exception | None = None) -> Job:
-        def collect(waited: bool) -> tuple[TrainingSet, str | None] | None:
-            self.waited[stream] = waited
-            if error is not None:
-                raise error
-            return None
+    def job(self, stream: str, error: Exception | None = None, others: frozenset[str] = frozenset()) -> Job:
+        return Job(stream, "schedule", Gone(stream, self, error), others)
 
-        async def install(model_id: str) -> None:
-            raise AssertionError(f"there is no model {model_id}")
+    def _counted(self, ended: Mapping[str, tuple[RetrainOutcome, Account]], seconds: float) -> None:
+        for stream, (outcome, account) in ended.items():
+            self.outcomes.append((stream, outcome))
+            self.accounts.append(account)
 
-        return Job(stream, "schedule", collect, lambda _: False, install, lambda: self.ended.append(stream))
 
-    def _counted(self, stream: str, outcome: RetrainOutcome, seconds: float, account: Account) -> None:
-        self.outcomes.append((stream, outcome))
-        self.accounts.append(account)
+@dataclass
+class Gone:
+    """A stream that is not ours any more when its turn comes, or whose history cannot be had."""
+
+    stream: str
+    seen: Queued
+    error: Exception | None
+
+    async def collect(self, waited: bool) -> Mapping[str, Collected]:
+        """Nothing."""
+        self.seen.waited[self.stream] = waited
+        if self.error is not None:
+            raise self.error
+        return {}
+
+    def reverted(self, stream: str, model_id: str) -> bool:
+        """There is no model."""
+        raise AssertionError(f"there is no model {model_id} of {stream}")
+
+    async def install(self, stream: str, model_id: str) -> None:
+        """There is no model."""
+        raise AssertionError(f"there is no model {model_id} of {stream}")
+
+    def ended(self) -> None:
+        """Noted."""
+        self.seen.ended.append(self.stream)
 
 
 @pytest.fixture
@@ -81,3 +101,14 @@ async def test_a_training_that_fails_is_counted_and_the_next_begins(queued: Queu
 
     assert queued.outcomes == [("a", RetrainOutcome.FAILED)]
     assert queued.accounts == [Account("schedule", "the champion is gone")]
+
+
+async def test_streams_that_learn_together_are_busy_and_queued_once(queued: Queued) -> None:
+    assert queued.trainer.request(queued.job("a", others=frozenset({"a", "b", "c"})))
+    assert all(queued.trainer.busy_with(stream) for stream in "abc")
+    assert not queued.trainer.request(queued.job("b"))
+    assert queued.trainer.request(queued.job("d", others=frozenset({"c", "d"})))
+
+    await eventually(lambda: queued.ended == ["a", "d"])
+
+    assert not any(queued.trainer.busy_with(stream) for stream in "abcd")
