@@ -326,10 +326,12 @@ def _turns(learned: Sequence[Series], together: int, random: np.random.Generator
             yield learned
     waiting: list[int] = []
     while True:
-        if len(waiting) < together:
+        if len(set(waiting)) < together:
             waiting += random.permutation(len(learned)).tolist()
-        yield [learned[index] for index in waiting[:together]]
-        del waiting[:together]
+        chosen = list(dict.fromkeys(waiting))[:together]  # none twice in one pass: it would be the same rows
+        yield [learned[index] for index in chosen]
+        for index in chosen:
+            waiting.remove(index)
 
 
 def _chunk(

@@ -242,3 +242,11 @@ def test_the_stop_slice_is_cut_so_that_each_row_is_scored_once() -> None:
 def test_of_many_stop_slices_some_speak_for_all_evenly_spread() -> None:
     assert training._spread(3, 256).tolist() == [0, 1, 2]
     assert training._spread(1_000, 5).tolist() == [0, 250, 500, 749, 999]
+
+
+def test_of_more_histories_than_lanes_each_has_as_many_turns() -> None:
+    learned = [labelled(20, float(label)) for label in range(7)]
+    turns = training._turns(learned, 4, np.random.default_rng(0))
+    passes = [[int(part.x[0, 0, 0]) for part in next(turns)] for _ in range(70)]
+    assert all(len(set(chosen)) == 4 for chosen in passes)
+    assert [sum(label in chosen for chosen in passes) for label in range(7)] == [40] * 7

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.core.engine import ForecastEngine
 from streamer.core.policy import Reason
@@ -118,4 +119,6 @@ async def test_who_asks_an_operator_for_a_training_gets_one(process: Process) ->
     served, asker = process.stream("served"), process.stream("asker")
     put_into_service(served.engine, fake(served.engine))
     asker.engine.policy.wanted = Reason.REQUESTED
-    assert len(await process.learner(asker).collect(waited=False)) == 2
+    with capture_logs() as said:
+        assert len(await process.learner(asker).collect(waited=False)) == 2
+    assert not said, "it did not even try"
