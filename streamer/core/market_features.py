@@ -98,11 +98,11 @@ class MarketFeatures:
             "changes": np.zeros((n_symbols, 3)),
             "deviations": np.zeros((n_symbols, len(_DECAYS))),
             "activity": np.ones((n_symbols, len(_ACTIVITY_DECAYS))),
-            "age": np.zeros(n_symbols),
-            "since": np.zeros((n_symbols, PEERS + 1)),
             "spread": np.zeros((n_symbols, PEERS)),
             "market": np.zeros(_N_OWN),
             "rows": np.zeros(1),
+            "age": np.zeros(n_symbols),
+            "since": np.zeros((n_symbols, PEERS + 1)),
             "gap": np.zeros(1),
         }
 
