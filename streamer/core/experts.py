@@ -77,5 +77,5 @@ class Experts:
 
     def predict(self, basis: Floats) -> Floats:
         """Next changes in units of volatility, `(len(NAMES), ..., m)`, from a basis `(..., m, width)`."""
-        predicted = (self.coefficients @ basis[..., None])[..., 0]
-        return predicted.transpose(-1, *range(predicted.ndim - 1))
+        predicted: Floats = (self.coefficients @ basis[..., None])[..., 0].T.swapaxes(1, -1)
+        return predicted

@@ -128,8 +128,7 @@ class MarketFeatures:
         variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
         sigma = volatility.sigma(variance)
         scaled = bounded(moved / sigma, CLIP)
-        total = np.add.reduce(scaled, -1, keepdims=True)
-        n_seen = scaled.shape[-1] if seen is None else np.maximum(np.add.reduce(seen, -1, np.intp, keepdims=True), 1)
+        total, n_seen = np.add.reduce(scaled, -1), scaled.shape[-1] if seen is None else _at_least_one(seen)
         deviations = (state["deviations"] + bounded(moved, _JUMP * sigma)[..., None]) * _DECAYS
         strayed = deviations[..., _NORMED_BY, None] - deviations[..., _NORMED_BY].take(self.peers, -1)
         activity = state["activity"]
@@ -144,7 +143,7 @@ class MarketFeatures:
             "deviations": deviations,
             "activity": _where(seen, squares + _ACTIVITY_DECAYS * (activity - squares), activity),
             "spread": _SPREAD_KEPT * state["spread"] + _SPREAD_NEW * strayed * strayed,
-            "market": (state["market"] + total / n_seen) * _DECAYS[:_N_OWN],
+            "market": (state["market"].T + total / n_seen).T * _DECAYS[:_N_OWN],
             "rows": state["rows"] + ONE,
             **self._silence(state, printed, scaled, total),
         }
@@ -153,14 +152,15 @@ class MarketFeatures:
     def _silence(self, state: State, printed: Bools | None, scaled: Floats, total: Floats) -> dict[str, np.ndarray]:
         """For how long each symbol has had no price, what the others did meanwhile, and for how long none had any."""
         if printed is None:
-            return {name: np.zeros(state[name].shape) for name in ("age", "since", "gap")}
+            age, since, gap = scaled.shape, state["since"].shape, state["gap"].shape
+            return {"age": np.zeros(age), "since": np.zeros(since), "gap": np.zeros(gap)}
         moves = np.empty(state["since"].shape)
         moves[..., :PEERS] = scaled.take(self.peers, -1)
-        moves[..., PEERS] = (total - scaled) / max(1, scaled.shape[-1] - 1)
+        moves[..., PEERS] = (total - scaled.T).T / max(1, scaled.shape[-1] - 1)
         return {
             "age": np.where(printed, 0.0, state["age"] + 1.0),
             "since": np.where(printed[..., None], 0.0, state["since"] + moves),
-            "gap": np.where(printed.any(-1, keepdims=True), 0.0, state["gap"] + 1.0),
+            "gap": ((state["gap"].T + ONE) * ~np.logical_or.reduce(printed, -1)).T,
         }
 
     def _features(self, after: State, scaled: Floats, sigma: Floats, seen: Bools | None) -> Floats:
@@ -197,10 +197,8 @@ class MarketFeatures:
 
     def _spreads(self, after: State) -> Floats:
         """Deviations of the spreads to the peers over what is common for each, `(n, PEERS, len(_SPREAD))`."""
-        slow, rows = after["deviations"][..., _N_OWN:], after["rows"]
-        # Adam's bias correction. An array's power may differ from a number's in the last bit.
-        seen_share = np.array([1.0 - _SPREAD_DECAY**count for count in rows.reshape(-1).tolist()]).reshape(rows.shape)
-        common = np.maximum(np.sqrt(after["spread"] / seen_share[..., None]), _FLOOR)
+        slow = after["deviations"][..., _N_OWN:]
+        common = np.maximum(np.sqrt(after["spread"] / _seen_share(after["rows"])), _FLOOR)
         spreads: Floats = (slow[..., None, :] - slow.take(self.peers, -2)) / common[..., None]
         return spreads
 
@@ -208,6 +206,23 @@ class MarketFeatures:
     def scale(state: State) -> Floats:
         """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
         return volatility.sigma(state["variance"])
+
+
+def _seen_share(rows: Floats) -> Floats:
+    """Adam's bias correction after so many rows, `(..., 1)`, to go with `(..., n, PEERS)`."""
+    if rows.ndim == 1:
+        share: Floats = 1.0 - _SPREAD_DECAY ** rows[0]
+        return share
+    # The power of an array differs from that of a number in the last bit.
+    return np.array([[[1.0 - _SPREAD_DECAY**count]] for (count,) in rows.tolist()])
+
+
+def _at_least_one(seen: Bools) -> int | npt.NDArray[np.intp]:
+    """How many of `(..., n)` are seen, if any."""
+    if seen.ndim == 1:
+        return max(1, int(np.count_nonzero(seen)))
+    count: npt.NDArray[np.intp] = np.maximum(np.add.reduce(seen, -1, np.intp), 1)
+    return count
 
 
 def _where(chosen: Bools | None, new: Floats, old: Floats) -> Floats:

@@ -70,7 +70,9 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
         change = np.where(seen, change, 0.0)
         error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
         said = np.where(seen, mixed, 0.0)
-        discount, decay = np.where(seen, _DISCOUNT, ONE), np.where(seen.any(-1, keepdims=True), _GUARD_DECAY, ONE)
+        discount = np.where(seen, _DISCOUNT, ONE)
+        if seen.ndim > 1:  # a stream of which nothing was seen does not change for the others' sake
+            decay = np.where(seen.any(-1, keepdims=True), _GUARD_DECAY, ONE)
     else:
         return dict(state)
     regret = _TWO * error * (mixed - proposals)
