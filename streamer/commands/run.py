@@ -48,7 +48,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
     ignore_hangups()  # the first may come before there is anything to reload
     from streamer.config import Settings, load
-    from streamer.service import logs
+    from streamer.service import interpreter, logs
     from streamer.service.daemon import Daemon
 
     def read_again() -> Settings:
@@ -56,6 +56,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
     settings = load(arguments.config, os.environ)
     logs.configure(settings.log.level, settings.log.format)
+    interpreter.settle()
 
     async def serve() -> None:
         stop = asyncio.Event()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from streamer.core.features import State
-from streamer.core.forecaster import Forecaster
+from streamer.core.forecaster import Forecaster, OneByOne
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change, Levels, is_price
 
@@ -66,7 +66,7 @@ class Adjustment:
 
 
 @dataclass(frozen=True, eq=False)
-class Adjusted:
+class Adjusted(OneByOne):
     """A model of before some adjustments, in the names and prices of after them. Implements `Forecaster`.
 
     base: the model itself, whose state this has, in its own units. units: what one of its own prices is now,

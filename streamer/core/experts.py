@@ -76,6 +76,6 @@ class Experts:
     coefficients: Floats
 
     def predict(self, basis: Floats) -> Floats:
-        """Next changes in units of volatility, `(len(NAMES), m)`, from a basis `(m, width)`."""
-        predicted: Floats = (self.coefficients @ basis[:, :, None])[:, :, 0].T
+        """Next changes in units of volatility, `(len(NAMES), ..., m)`, from a basis `(..., m, width)`."""
+        predicted: Floats = (self.coefficients @ basis[..., None])[..., 0].T.swapaxes(1, -1)
         return predicted

@@ -39,7 +39,11 @@ class FeatureMap(Protocol):
         """State before the first row; `level` is the last one seen of each symbol, NaN before the first."""
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
-        """Take in one row; returns the new state and the features, shape `(n_symbols, len(names))`."""
+        """Take in one row; returns the new state and the features, shape `(n_symbols, len(names))`.
+
+        Prices, features and the arrays of the state may have one more axis before all others, that of streams which are
+        stepped side by side: each comes out as it would alone, bit for bit.
+        """
 
     def scale(self, state: State) -> Floats:
         """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
@@ -83,10 +87,10 @@ class Features:
         """
         level = self.change.level(row.prices)
         moved = level - state["level"]
-        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)):
+        if row.whole and not row.is_break and isfinite(np.add.reduce(moved, None)):
             variance, weight = volatility.update(state["variance"], state["weight"], moved, None)
-            out = np.ones((len(moved), 2))
-            out[:, 0] = bounded(moved / volatility.sigma(variance), CLIP)
+            out = np.ones((*moved.shape, 2))
+            out[..., 0] = bounded(moved / volatility.sigma(variance), CLIP)
             return {"level": level, "variance": variance, "weight": weight}, out
         seen = np.isfinite(moved)
         if row.is_break:
@@ -100,7 +104,7 @@ class Features:
             "variance": variance,
             "weight": weight,
         }
-        return after, np.stack([scaled, mask], axis=1)
+        return after, np.stack([scaled, mask], axis=-1)
 
     @staticmethod
     def scale(state: State) -> Floats:

@@ -1,6 +1,6 @@
 """What the engine asks of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol
 
 from streamer.core.features import State
@@ -59,5 +59,25 @@ class Forecaster(Protocol):
         changed.
         """
 
+    @property
+    def alike(self) -> Hashable:
+        """Models in which it is equal take the same step, from any state of one of them."""
+
+    def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
+        """`step` of each of `rows` from its state, bit for bit: those of many streams, as one batch if that is less."""
+
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Share of each expert in what is served next, by name, each `(len(targets),)`; they add up to 1 at least."""
+
+
+class OneByOne:
+    """What a forecaster inherits whose states take their steps one by one, alike to itself alone."""
+
+    @property
+    def alike(self) -> Hashable:
+        """Itself."""
+        return self
+
+    def step_all(self: Forecaster, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
+        """`step` of each state and row."""
+        return [self.step(state, row) for state, row in zip(states, rows, strict=True)]

@@ -98,11 +98,11 @@ class MarketFeatures:
             "changes": np.zeros((n_symbols, 3)),
             "deviations": np.zeros((n_symbols, len(_DECAYS))),
             "activity": np.ones((n_symbols, len(_ACTIVITY_DECAYS))),
-            "age": np.zeros(n_symbols),
-            "since": np.zeros((n_symbols, PEERS + 1)),
             "spread": np.zeros((n_symbols, PEERS)),
             "market": np.zeros(_N_OWN),
             "rows": np.zeros(1),
+            "age": np.zeros(n_symbols),
+            "since": np.zeros((n_symbols, PEERS + 1)),
             "gap": np.zeros(1),
         }
 
@@ -120,7 +120,7 @@ class MarketFeatures:
         level = self.change.level(row.prices)
         moved = level - state["level"]
         printed = seen = None
-        if not row.whole or row.is_break or not isfinite(np.add.reduce(moved)):
+        if not row.whole or row.is_break or not isfinite(np.add.reduce(moved, None)):
             printed = np.isfinite(level)
             seen = np.zeros_like(printed) if row.is_break else np.isfinite(moved)
             moved = np.where(seen, moved, 0.0)
@@ -128,13 +128,13 @@ class MarketFeatures:
         variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
         sigma = volatility.sigma(variance)
         scaled = bounded(moved / sigma, CLIP)
-        total, n_seen = np.add.reduce(scaled), len(scaled) if seen is None else np.count_nonzero(seen)
-        deviations = (state["deviations"] + bounded(moved, _JUMP * sigma)[:, None]) * _DECAYS
-        strayed = deviations[:, _NORMED_BY, None] - deviations[self.peers, _NORMED_BY]
+        total, n_seen = np.add.reduce(scaled, -1), scaled.shape[-1] if seen is None else _at_least_one(seen)
+        deviations = (state["deviations"] + bounded(moved, _JUMP * sigma)[..., None]) * _DECAYS
+        strayed = deviations[..., _NORMED_BY, None] - deviations[..., _NORMED_BY].take(self.peers, -1)
         activity = state["activity"]
-        squares = (scaled * scaled)[:, None]
+        squares = (scaled * scaled)[..., None]
         shifted = np.empty(state["changes"].shape)
-        shifted[:, 0], shifted[:, 1:] = moved, state["changes"][:, :2]
+        shifted[..., 0], shifted[..., 1:] = moved, state["changes"][..., :2]
         after = {
             "level": _where(printed, level, state["level"]),
             "variance": variance,
@@ -143,64 +143,63 @@ class MarketFeatures:
             "deviations": deviations,
             "activity": _where(seen, squares + _ACTIVITY_DECAYS * (activity - squares), activity),
             "spread": _SPREAD_KEPT * state["spread"] + _SPREAD_NEW * strayed * strayed,
-            "market": (state["market"] + total / max(1, n_seen)) * _DECAYS[:_N_OWN],
+            "market": (state["market"].T + total / n_seen).T * _DECAYS[:_N_OWN],
             "rows": state["rows"] + ONE,
             **self._silence(state, printed, scaled, total),
         }
         return after, scaled, sigma, seen
 
-    def _silence(self, state: State, printed: Bools | None, scaled: Floats, total: float) -> dict[str, np.ndarray]:
+    def _silence(self, state: State, printed: Bools | None, scaled: Floats, total: Floats) -> dict[str, np.ndarray]:
         """For how long each symbol has had no price, what the others did meanwhile, and for how long none had any."""
         if printed is None:
-            return {"age": np.zeros(len(scaled)), "since": np.zeros(state["since"].shape), "gap": np.zeros(1)}
+            age, since, gap = scaled.shape, state["since"].shape, state["gap"].shape
+            return {"age": np.zeros(age), "since": np.zeros(since), "gap": np.zeros(gap)}
         moves = np.empty(state["since"].shape)
-        moves[:, :PEERS] = scaled[self.peers]
-        moves[:, PEERS] = (total - scaled) / max(1, len(scaled) - 1)
+        moves[..., :PEERS] = scaled.take(self.peers, -1)
+        moves[..., PEERS] = (total - scaled.T).T / max(1, scaled.shape[-1] - 1)
         return {
             "age": np.where(printed, 0.0, state["age"] + 1.0),
-            "since": np.where(printed[:, None], 0.0, state["since"] + moves),
-            "gap": np.zeros(1) if printed.any() else state["gap"] + 1.0,
+            "since": np.where(printed[..., None], 0.0, state["since"] + moves),
+            "gap": ((state["gap"].T + ONE) * ~np.logical_or.reduce(printed, -1)).T,
         }
 
     def _features(self, after: State, scaled: Floats, sigma: Floats, seen: Bools | None) -> Floats:
-        n = len(scaled)
         deviations = after["deviations"]
-        out = np.empty((n, len(NAMES)))
-        changes = after["changes"] / sigma[:, None]
-        last = bounded(changes[:, 0], CLIP)
-        out[:, 0] = scaled
-        out[:, 1] = 0.0 if seen is None else np.where(seen, 0.0, last)
-        out[:, 2:4] = changes[:, 1:]
-        out[:, 4] = np.sign(last)
-        out[:, 5] = np.where(last == ZERO, changes[:, 1], ZERO)
-        out[:, 6] = last * np.abs(last)
+        out = np.empty((*scaled.shape, len(NAMES)))
+        changes = after["changes"] / sigma[..., None]
+        last = bounded(changes[..., 0], CLIP)
+        out[..., 0] = scaled
+        out[..., 1] = 0.0 if seen is None else np.where(seen, 0.0, last)
+        out[..., 2:4] = changes[..., 1:]
+        out[..., 4] = np.sign(last)
+        out[..., 5] = np.where(last == ZERO, changes[..., 1], ZERO)
+        out[..., 6] = last * np.abs(last)
         at = 7
-        own = deviations[:, :_N_OWN] / sigma[:, None]
-        out[:, at : at + _N_OWN] = own
-        out[:, at + _N_OWN : at + 2 * _N_OWN] = after["market"]
+        own = deviations[..., :_N_OWN] / sigma[..., None]
+        out[..., at : at + _N_OWN] = own
+        out[..., at + _N_OWN : at + 2 * _N_OWN] = after["market"][..., None, :]
         at += 2 * _N_OWN
         width = PEERS * _PEER_DEVIATIONS
-        peers = own[self.peers, :_PEER_DEVIATIONS] * self._has_peer[:, :, None]
-        out[:, at : at + width] = peers.reshape(n, width)
+        peers = own[..., :_PEER_DEVIATIONS].take(self.peers, -2) * self._has_peer[:, :, None]
+        out[..., at : at + width] = peers.reshape(*scaled.shape, width)
         at += width
-        out[:, at : at + PEERS] = after["since"][:, :PEERS] * self._has_peer
+        out[..., at : at + PEERS] = after["since"][..., :PEERS] * self._has_peer
         at += PEERS
         width = PEERS * len(_SPREAD)
-        out[:, at : at + width] = self._spreads(after).reshape(n, width)
+        out[..., at : at + width] = self._spreads(after).reshape(*scaled.shape, width)
         at += width
-        out[:, at] = after["since"][:, PEERS]
+        out[..., at] = after["since"][..., PEERS]
         out = bounded(out, CLIP)
-        out[:, at + 1 : at + 3] = _HALF * np.log(np.maximum(after["activity"], _LEAST_ACTIVITY))
-        out[:, at + 3] = np.log1p(after["age"])
-        out[:, at + 4] = np.log1p(after["gap"])
+        out[..., at + 1 : at + 3] = _HALF * np.log(np.maximum(after["activity"], _LEAST_ACTIVITY))
+        out[..., at + 3] = np.log1p(after["age"])
+        out[..., at + 4] = np.log1p(after["gap"])
         return out
 
     def _spreads(self, after: State) -> Floats:
         """Deviations of the spreads to the peers over what is common for each, `(n, PEERS, len(_SPREAD))`."""
-        slow = after["deviations"][:, _N_OWN:]
-        seen_share = 1.0 - _SPREAD_DECAY ** after["rows"][0]  # Adam's bias correction
-        common = np.maximum(np.sqrt(after["spread"] / seen_share), _FLOOR)
-        spreads: Floats = (slow[:, None] - slow[self.peers]) / common[:, :, None]
+        slow = after["deviations"][..., _N_OWN:]
+        common = np.maximum(np.sqrt(after["spread"] / _seen_share(after["rows"])), _FLOOR)
+        spreads: Floats = (slow[..., None, :] - slow.take(self.peers, -2)) / common[..., None]
         return spreads
 
     @staticmethod
@@ -209,11 +208,28 @@ class MarketFeatures:
         return volatility.sigma(state["variance"])
 
 
+def _seen_share(rows: Floats) -> Floats:
+    """Adam's bias correction after so many rows, `(..., 1)`, to go with `(..., n, PEERS)`."""
+    if rows.ndim == 1:
+        share: Floats = 1.0 - _SPREAD_DECAY ** rows[0]
+        return share
+    # The power of an array differs from that of a number in the last bit.
+    return np.array([[[1.0 - _SPREAD_DECAY**count]] for (count,) in rows.tolist()])
+
+
+def _at_least_one(seen: Bools) -> int | npt.NDArray[np.intp]:
+    """How many of `(..., n)` are seen, if any."""
+    if seen.ndim == 1:
+        return max(1, int(np.count_nonzero(seen)))
+    count: npt.NDArray[np.intp] = np.maximum(np.add.reduce(seen, -1, np.intp), 1)
+    return count
+
+
 def _where(chosen: Bools | None, new: Floats, old: Floats) -> Floats:
-    """`new` for the symbols that are chosen, None: all; `old` for the others. Symbols are the first axis."""
+    """`new` for the symbols that are chosen, None: all; `old` for the others. Axes of `chosen` come first."""
     if chosen is None:
         return new
-    return np.where(chosen[:, None] if new.ndim > 1 else chosen, new, old)
+    return np.where(chosen[..., None] if new.ndim > chosen.ndim else chosen, new, old)
 
 
 def most_correlated(changes: Floats) -> npt.NDArray[np.intp]:

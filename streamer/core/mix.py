@@ -36,6 +36,8 @@ _LEAST_POWER, _TWO = constant(1e-12), constant(2.0)
 _MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
 
 Arrays = dict[str, np.ndarray]
+"""The first axis of two is that of the experts, the last that of the targets. Streams that are stepped side by side
+have theirs before that of the targets, and each comes out as it would alone, bit for bit."""
 
 
 def initial(n_experts: int, n_targets: int) -> Arrays:
@@ -61,7 +63,7 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
     seen, `(m,)`, None: everywhere.
     """
     proposals, mixed = state["proposals"], state["mixed"]
-    discount = _DISCOUNT
+    discount, decay = _DISCOUNT, _GUARD_DECAY
     if seen is None:
         error, said = mixed - bounded(change, _LOSS_CLIP), mixed
     elif np.count_nonzero(seen):
@@ -69,6 +71,8 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
         error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
         said = np.where(seen, mixed, 0.0)
         discount = np.where(seen, _DISCOUNT, ONE)
+        if seen.ndim > 1:  # a stream of which nothing was seen does not change for the others' sake
+            decay = np.where(seen.any(-1, keepdims=True), _GUARD_DECAY, ONE)
     else:
         return dict(state)
     regret = _TWO * error * (mixed - proposals)
@@ -77,9 +81,9 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
         **state,
         "regret": discount * state["regret"] + regret,
         "variance": discount * state["variance"] + regret * regret,
-        "gain": _GUARD_DECAY * state["gain"] + said * bounded(change, _GUARD_CLIP),
-        "power": _GUARD_DECAY * state["power"] + said * said,
-        "error": _GUARD_DECAY * state["error"] + agreement * agreement,
+        "gain": decay * state["gain"] + said * bounded(change, _GUARD_CLIP),
+        "power": decay * state["power"] + said * said,
+        "error": decay * state["error"] + agreement * agreement,
     }
 
 
@@ -101,7 +105,7 @@ def weights(state: State) -> Floats:
     """Weight of each of `EXTRA` and the experts, `(len(EXTRA) + n_experts, m)`; they add up to 1 per target."""
     positive = np.maximum(_shared(state["regret"], _SHARING), ZERO) / (ONE + _shared(state["variance"], _SHARING))
     total = np.add.reduce(positive, 0)
-    if np.minimum.reduce(total) > 0.0:
+    if np.minimum.reduce(total, None) > 0.0:
         shares: Floats = positive / total
         return shares
     # Where no expert has a positive regret, the mix does as well as any: it stays with what is safest.

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -254,17 +253,18 @@ class _Job:
         return _Made(fitted, model, weights, forecaster, penalties or ())
 
     def _experts(self, runtime: StepRuntime, penalties: Sequence[float] | None) -> tuple[Sequence[float], np.ndarray]:
-        """Penalties and coefficients; of each history no more than its moments is kept."""
-        layout = expert_layout(self.manifest, self.features)
-        learned, held_out = [], []
-        for each in self.histories:
+        """Penalties, which the stop slices choose where none are given, and coefficients."""
+
+        def moments(each: _History) -> tuple[ridge.Moments, ridge.Moments]:
             cells, slices = each.cells(layout, runtime), each.slices
-            learned.append(cells.moments(0, slices.fit_end if penalties is None else len(each.replayed.x)))
-            if penalties is None:
-                held_out.append(cells.moments(slices.fit_end, slices.stop_end, ridge.STOP_CLIP))
-        moments = reduce(add, learned)
-        penalties = penalties or ridge.choose_penalties(layout, moments, reduce(add, held_out))
-        return penalties, ridge.fit(layout, moments, penalties).coefficients
+            end = slices.fit_end if penalties is None else len(each.replayed.x)
+            return cells.moments(0, end), cells.moments(slices.fit_end, slices.stop_end, ridge.STOP_CLIP)
+
+        layout = expert_layout(self.manifest, self.features)
+        found = map(moments, self.histories)  # one after the other: those of a thousand streams would take gigabytes
+        learned, held_out = reduce(lambda sums, more: (sums[0] + more[0], sums[1] + more[1]), found)
+        penalties = penalties or ridge.choose_penalties(layout, learned, held_out)
+        return penalties, ridge.fit(layout, learned, penalties).coefficients
 
 
 def _peers(changes: Sequence[Floats]) -> np.ndarray:
@@ -305,8 +305,10 @@ def _manifest(history: TrainingSet, network: NetworkSpec, fit: FitSpec, features
 
 def _series(replayed: Replay, history: TrainingSet, network: NetworkSpec, shape: Shape) -> Series:
     cells = (len(replayed.x), shape.rows, shape.outputs)
+    pooled = network.mode == "pooled"
+    is_plain = pooled and history.targets == history.symbols  # as the features stand: no second copy
     return Series(
-        inputs_of(replayed.x, history.columns(), pooled=network.mode == "pooled"),
+        replayed.x if is_plain else inputs_of(replayed.x, history.columns(), pooled=pooled),
         replayed.y.reshape(cells),
         replayed.mask.reshape(cells).astype(np.float32),
     )

@@ -1,6 +1,6 @@
 """The trained model as the engine's forecaster: features, network, experts, mix, back to level units."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -17,6 +17,7 @@ from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.core.market_features import PEERS, MarketFeatures
 from streamer.errors import ArtifactError
+from streamer.model import stacked
 from streamer.model.artifact import Artifact
 from streamer.model.manifest import Manifest
 from streamer.model.runtime import StepRuntime
@@ -118,9 +119,13 @@ class LstmForecaster:
     def _all_are_targets(self) -> bool:
         return self.symbols == self.targets
 
+    @cached_property
+    def _stack(self) -> stacked.Layout:
+        return stacked.Layout.of(self.initial_state())
+
     def _of_targets(self, values: Floats) -> Floats:
         """Of `values` by symbol those of the targets."""
-        return values if self._all_are_targets else values[self._columns]
+        return values if self._all_are_targets else values.take(self._columns, -1)
 
     def initial_state(self) -> State:
         """State before any row: arrays of the features, of the mix, and of the network."""
@@ -145,35 +150,60 @@ class LstmForecaster:
         """
         before = _part(_FEATURES, state)
         seen, features = self.features.step(before, row)
-        output, network = self.runtime.step(self._inputs(features), state)
-        scaled = output.reshape(-1).astype(np.float64)
+        output, network = self.runtime.step(self._inputs(features[None])[0], state)
+        heard = self._hear(_part(MIX, state), before, seen, row) if self.experts else {}
+        mixed, changes = self._predict(seen, features, output.reshape(-1), network, heard)
+        after = _prefixed(_FEATURES, seen) | network
+        return after | _prefixed(MIX, mixed) if mixed else after, changes
+
+    @cached_property
+    def alike(self) -> Hashable:
+        """What its steps depend on."""
+        return self.symbols, self.targets, self.features, self.runtime, self.experts
+
+    def step_all(self, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
+        """`step` of each state and row, bit for bit, as one batch."""
+        if len({row.is_break for row in rows}) > 1:
+            return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
+        state, row = self._stack.stacked(states), _one_row(rows)
+        before = _part(_FEATURES, state)
+        seen, features = self.features.step(before, row)
+        output, network = self.runtime.step_all(self._inputs(features), state)
+        heard = self._hear(_experts_first(_part(MIX, state)), before, seen, row) if self.experts else {}
+        mixed, changes = self._predict(seen, features, output.reshape(len(rows), -1), network, heard)
+        after = _prefixed(_FEATURES, seen) | network | _prefixed(MIX, _experts_first(mixed))
+        return [(each, changes[:, at]) for at, each in enumerate(self._stack.apart(after, len(rows)))]
+
+    def _predict(
+        self, seen: State, features: Floats, output: np.ndarray, network: State, heard: State
+    ) -> tuple[State, Floats]:
+        """State of the mix, and changes of level, from the network's `output` `(..., len(targets))`."""
+        scaled = output.astype(np.float64)
         # A network that went wrong must not silence the stream: no change is persistence.
-        if not isfinite(np.add.reduce(scaled)):
+        if not isfinite(np.add.reduce(scaled, None)):
             scaled[~np.isfinite(scaled)] = 0.0
         scale = self._of_targets(self.features.scale(seen))
-        after = _prefixed(_FEATURES, seen) | network
-        changes = np.zeros((len(MODELLED), len(scaled)))
+        changes = np.zeros((len(MODELLED), *scaled.shape))
         changes[:2] = scaled
-        if self.experts is not None:
-            heard = self._hear(_part(MIX, state), before, seen, row)
-            basis = self.experts.layout.basis(
-                features, hidden(network, self.manifest.network, len(scaled)), self._columns
-            )
-            predicted = np.concatenate([scaled[None], self.experts.predict(basis)])
-            mixed, changes[0] = mix.propose(heard, predicted, scale)
-            changes[2] = predicted[1 + _LINEAR]
-            after |= _prefixed(MIX, mixed)
-        return after, changes * scale
+        if self.experts is None:
+            return heard, changes * scale
+        last = hidden(network, self.manifest.network, scaled.shape[-1])
+        predicted = np.concatenate(
+            [scaled[None], self.experts.predict(self.experts.layout.basis(features, last, self._columns))]
+        )
+        mixed, changes[0] = mix.propose(heard, predicted, scale)
+        changes[2] = predicted[1 + _LINEAR]
+        return mixed, changes * scale
 
     def _hear(self, mixed: State, before: State, seen: State, row: Row) -> State:
         """Tell the mix what came of its last proposals."""
-        columns = self._columns
         scale = mixed["scale"]
         moved = self._of_targets(seen["level"]) - self._of_targets(before["level"])
-        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)) and np.minimum.reduce(scale) > 0.0:
+        is_plain = row.whole and not row.is_break and isfinite(np.add.reduce(moved, None))
+        if is_plain and np.minimum.reduce(scale, None) > 0.0:
             return mix.learn(mixed, moved / scale, None)
         # A price of its own, a step after the one that it was forecast from.
-        came = np.isfinite(row.prices[columns]) & np.isfinite(moved) & (scale > 0.0)
+        came = np.isfinite(self._of_targets(row.prices)) & np.isfinite(moved) & (scale > 0.0)
         if row.is_break:
             came = np.zeros_like(came)
         return mix.learn(mixed, np.where(came, moved, 0.0) / np.where(scale > 0.0, scale, 1.0), came)
@@ -189,9 +219,7 @@ class LstmForecaster:
         return dict(zip((*mix.EXTRA, NETWORK, *experts.NAMES), shares, strict=True))
 
     def _inputs(self, features: Floats) -> np.ndarray:
-        pooled = self.manifest.network.mode == "pooled"
-        batch: np.ndarray = inputs_of(features[None], self._columns, pooled=pooled)[0]
-        return batch
+        return inputs_of(features, self._columns, pooled=self.manifest.network.mode == "pooled")
 
 
 def inputs_of(features: npt.NDArray[Any], columns: np.ndarray, *, pooled: bool) -> np.ndarray:
@@ -204,12 +232,23 @@ def inputs_of(features: npt.NDArray[Any], columns: np.ndarray, *, pooled: bool) 
 
 
 def hidden(network: Mapping[str, np.ndarray], spec: NetworkSpec, targets: int) -> Floats:
-    """Last hidden layers of all members for each target, `(targets, units)`; a joint network has one for all."""
+    """Last hidden layers of all members for each target, `(..., targets, units)`; a joint network has one for all."""
     last = np.concatenate([network[name] for name in spec.last_states], axis=-1).astype(np.float64)
     # A state that is no number is the network's fault, and the experts' coefficients would spread it.
     if not isfinite(np.add.reduce(last, None)):
         last[~np.isfinite(last)] = 0.0
-    return last if len(last) == targets else np.repeat(last, targets, axis=0)
+    return last if last.shape[-2] == targets else np.repeat(last, targets, axis=-2)
+
+
+def _one_row(rows: Sequence[Row]) -> Row:
+    """Rows of streams, alike in `is_break`, as one with prices `(streams, n)`; no feature looks at its time."""
+    prices = np.array([row.prices for row in rows])
+    return Row(rows[0].time, prices, rows[0].is_break, all(row.whole for row in rows))
+
+
+def _experts_first(mixed: State) -> State:
+    """Arrays of the mix with the axis of the streams behind that of the experts, as `core.mix` has them; and back."""
+    return {name: array.swapaxes(0, -2) for name, array in mixed.items()}
 
 
 def _features(manifest: Manifest, weights: Weights) -> FeatureMap:

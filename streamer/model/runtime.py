@@ -16,6 +16,9 @@ NetworkState = Mapping[str, Array32]
 
 Details = Mapping[str, Mapping[str, Any]]
 
+_SIDE_BY_SIDE = (16, 4)  # streams: of more, none costs less, and each number takes an interpreter of its own
+_MOST_ROWS = 256  # of a batch in which a row was seen to get the bits that it gets alone
+
 _NEXT = "_next"  # what the output of a state has behind the name of its input
 
 
@@ -28,6 +31,8 @@ class StepRuntime:
     def __init__(self, model: bytes, rows: int) -> None:
         """Load `model` (bytes of a `.tflite` file) for a batch of `rows`; raises ArtifactError."""
         self.rows = rows
+        self._model = model
+        self._wider: dict[int, StepRuntime | None] = {}
         self._turn = threading.Lock()
         try:
             # One thread: a step is microseconds of work, which a hand-over between threads would double.
@@ -65,6 +70,48 @@ class StepRuntime:
             interpreter.invoke()
             after = {name: interpreter.get_tensor(written) for name, _, written in self._states}
             return interpreter.get_tensor(self._y), after
+
+    def step_all(self, x: Array32, state: NetworkState) -> tuple[Array32, dict[str, Array32]]:
+        """`step` for streams side by side, bit for bit: all arrays have one more axis before the others, theirs."""
+        outputs, states, at = [], [], 0
+        while at < len(x):
+            count, runtime = self._widest(len(x) - at)
+            own = {name: state[name][at : at + count].reshape(runtime.rows, -1) for name in self.units}
+            output, after = runtime.step(x[at : at + count].reshape(runtime.rows, -1), own)
+            outputs.append(output)
+            states.append(after)
+            at += count
+        each = (len(x), self.rows, -1)
+        joined = {name: np.concatenate([after[name] for after in states]).reshape(each) for name in self.units}
+        return np.concatenate(outputs).reshape(each), joined
+
+    def _widest(self, streams: int) -> "tuple[int, StepRuntime]":
+        """For how many of so many streams there is one, and that."""
+        for count in _SIDE_BY_SIDE:
+            if count <= streams and (wide := self._wide(count)) is not None:
+                return count, wide
+        return 1, self
+
+    def _wide(self, count: int) -> "StepRuntime | None":
+        """One for so many streams; None where a processor's kernels would not give each the bits that it gets alone."""
+        if count not in self._wider:
+            wide = StepRuntime(self._model, count * self.rows) if count * self.rows <= _MOST_ROWS else None
+            self._wider[count] = wide if wide is not None and self._agrees_with(wide) else None
+        return self._wider[count]
+
+    def _agrees_with(self, wide: "StepRuntime") -> bool:
+        """Whether both give the same bits, by the example of random numbers."""
+        random = np.random.default_rng(0)
+        widths = {"x": self.inputs, **self.units}
+        given = {name: random.normal(size=(wide.rows, width)).astype(np.float32) for name, width in widths.items()}
+        many, after = wide.step(given["x"], given)
+        for at in range(0, wide.rows, self.rows):
+            own = {name: array[at : at + self.rows] for name, array in given.items()}
+            one, alone = self.step(own["x"], own)
+            pairs = [(one, many), *((alone[name], after[name]) for name in self.units)]
+            if any(mine.tobytes() != theirs[at : at + self.rows].tobytes() for mine, theirs in pairs):
+                return False
+        return True
 
 
 def _details(interpreter: Interpreter) -> tuple[Details, Details]:

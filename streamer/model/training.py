@@ -286,19 +286,17 @@ class _Stopping:
 
     def __init__(self, model: keras.Model, parts: Sequence[Series], slices: Sequence[Slices]) -> None:
         length = min(2 * _WINDOW, *(each.stop_end for each in slices))
-        cut = [windowed(part, each, length) for part, each in zip(parts, slices, strict=True)]
+        places = [(index, start) for index, each in enumerate(slices) for start in window_starts(each, length)]
+        chosen = [places[place] for place in _spread(len(places), _WINDOWS)]
+        cut = [window(parts[index], slices[index], start, length) for index, start in chosen]
         x, y, mask = (np.concatenate(same) for same in zip(*cut, strict=True))
-        rows = parts[0].x.shape[1]
-        spread = _spread(len(x) // rows, _WINDOWS)
-        chosen = (spread[:, None] * rows + np.arange(rows)).ravel()
-        self._batches = [
-            (x[part], y[part], mask[part], float(mask[part].sum() / max(1.0, mask[chosen].sum())))
-            for part in np.split(chosen, range(_SEQUENCES, len(chosen), _SEQUENCES))
-        ]
+        split = [np.split(each, range(_SEQUENCES, len(x), _SEQUENCES)) for each in (x, y, mask)]
+        counted = max(1.0, mask.sum())
+        self._batches = [(*batch, float(batch[2].sum() / counted)) for batch in zip(*split, strict=True)]
         self._loss = tf.function(lambda x, y, mask: huber(model(x, training=False), y, mask))
 
     def loss(self) -> float:
-        return sum(float(self._loss(x, y, mask)) * share for x, y, mask, share in self._batches)
+        return float(sum(float(self._loss(x, y, mask)) * share for x, y, mask, share in self._batches))
 
 
 def _spread(number: int, most: int) -> npt.NDArray[np.intp]:
@@ -306,17 +304,17 @@ def _spread(number: int, most: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.intp))
 
 
-def windowed(part: Series, slices: Slices, length: int) -> tuple[npt.NDArray[np.float32], ...]:
-    """The stop slice of `part` in windows of `length` rows; what only warms the state up is masked."""
-    window = min(_WINDOW, length)
-    starts = np.arange(slices.fit_end, slices.stop_end, window)
-    begins = np.maximum(np.minimum(starts + window, slices.stop_end) - length, 0)
-    mask = windows(part.mask, begins, length)
-    per_start = len(mask) // len(starts)
-    # A row is scored in the one window that starts last before it.
-    for index, (start, begin) in enumerate(zip(starts, begins, strict=True)):
-        mask[index * per_start : (index + 1) * per_start, : start - begin] = 0.0
-    return windows(part.x, begins, length), windows(part.y, begins, length), mask
+def window_starts(slices: Slices, length: int) -> Sequence[int]:
+    """Where the windows of `length` rows begin in which a stop slice is scored, each row in one of them."""
+    return range(slices.fit_end, slices.stop_end, min(_WINDOW, length))
+
+
+def window(part: Series, slices: Slices, start: int, length: int) -> tuple[npt.NDArray[np.float32], ...]:
+    """x, y and mask of the window that is scored from `start` on; rows before that only warm the state up."""
+    begin = max(min(start + min(_WINDOW, length), slices.stop_end) - length, 0)
+    mask = windows(part.mask, [begin], length)
+    mask[:, : start - begin] = 0.0
+    return windows(part.x, [begin], length), windows(part.y, [begin], length), mask
 
 
 def _turns(learned: Sequence[Series], together: int, random: np.random.Generator) -> Iterator[Sequence[Series]]:

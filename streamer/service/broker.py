@@ -159,13 +159,14 @@ class Broker:
         """The way out for the input partition `tp`."""
         settings = self.settings
         # A topic's limit is one of batches: several records together must not exceed what each keeps.
-        limits = [self._largest.get(topic, _UNKNOWN_BATCH) for topic in settings.topics.outputs]
-        batch = min(_BATCH, self.largest_dead_letter, *limits)
+        limits = [self._largest.get(topic) for topic in settings.topics.outputs]
+        batch = min(_BATCH, self.largest_dead_letter, *(limit or _UNKNOWN_BATCH for limit in limits))
         outlet = Outlet(
             tp.partition,
             settings.transaction_timeout,
             settings.topics,
             self._refused_dead_letter,
+            all(limits),
             {"max_batch_size": batch, **self._connection()},
         )
         if settings.delivery == "at_least_once":

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from aiokafka import ConsumerRecord
@@ -24,18 +24,19 @@ class Fetched:
         """Whether all records are worked off."""
         return self._done == len(self.records)
 
-    async def batch(self, process: Callable[[ConsumerRecord], None], is_to_end: Callable[[], bool]) -> list[float]:
+    async def batch(
+        self, process: Callable[[Iterable[ConsumerRecord]], Iterable[int]], is_to_end: Callable[[], bool]
+    ) -> list[float]:
         """Let `process` take records until their time is up, or the others' turn has brought that it `is_to_end`.
 
-        There is at least one. Returns the seconds that each took.
+        It says of how many, some at a time. There is at least one. Returns the seconds that each took.
         """
         spent: list[float] = []
         total, turn = 0.0, time.perf_counter()
         before = turn
-        for record in islice(self.records, self._done, None):
-            process(record)
+        for count in process(islice(self.records, self._done, None)):
             now = time.perf_counter()
-            spent.append(now - before)
+            spent += [(now - before) / count] * count
             total += now - before
             if total > _BATCH_SECONDS:
                 break

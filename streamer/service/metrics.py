@@ -155,6 +155,12 @@ class Metrics:
         is_open = self._labels.is_any_open if label == SHARED else feed.is_open
         self.feed_open.labels(label).set_function(lambda: float(is_open(self._clock())))
 
+    def fills(self, stream: str, window: Callable[[], float], history: Callable[[], float]) -> None:
+        """Show what shares of ring and history are filled at each scrape."""
+        if (label := self.label(stream)) != SHARED:
+            self.window_fill.labels(label).set_function(window)
+            self.history_fill.labels(label).set_function(history)
+
     def model_serves(self, stream: str, model: str, trained_at: float) -> None:
         """State which model serves `stream`, and when it was trained (seconds since the Unix epoch)."""
         if self.label(stream) == SHARED:

@@ -33,6 +33,10 @@ _DAY = 86_400_000  # ms
 _ERRORS_IN_A_ROW = 3  # one is a strange tick; three are a fault of ours that a restart by the supervisor may mend
 
 
+Decoded = tuple[str, Tick | Adjustment] | Exception
+"""Name of the stream of a record and what is in it, or why there is nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
     """What a partition needs of the settings.
@@ -168,10 +172,25 @@ class Partition:
 
         Raises only when errors of ours come in a row, or when the forecast cannot be encoded: StreamerError.
         """
+        self.take(record, self.decoded(record), batch)
+
+    def decoded(self, record: ConsumerRecord) -> Decoded:
+        """What `decode` gives, or what it raises for reasons of the record's own."""
+        try:
+            return self.decode(record)
+        except (BrokerError, ConfigError):
+            raise  # the registry's, or the operator's, whatever the tick
+        except Exception as error:
+            return error
+
+    def take(self, record: ConsumerRecord, decoded: Decoded, batch: Batch) -> None:
+        """`process` a record that is decoded."""
         batch.next_offset = record.offset + 1
         stream: Stream | None = None
         try:
-            name, item = self.decode(record)
+            if isinstance(decoded, Exception):
+                raise decoded
+            name, item = decoded
             self._drop_expired(record.timestamp, batch)
             stream = self.streams.get(name)
             if stream is not None:

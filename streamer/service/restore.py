@@ -16,6 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streamer.core.snapshot import NewerSnapshotError
 from streamer.errors import ConfigError, SnapshotError
 from streamer.service.broker import Broker
+from streamer.service.burst import process_all
 from streamer.service.history import load_history
 from streamer.service.offsets import UnstableOffsetError
 from streamer.service.partition import Batch, Partition, Replay
@@ -73,8 +74,8 @@ async def restore(
     async for records in broker.read(tp, replay.offset, committed.offset):
         await partition.prepare(records)
         unseen = Batch(replay.offset)  # what comes of these records was published before
-        for record in records:
-            partition.process(record, unseen)
+        for _ in process_all(partition, records, unseen):
+            pass
         progress()
         await asyncio.sleep(0)
     for stream in partition.streams.values():

@@ -101,7 +101,8 @@ class ScoreCollector:
         scores, room, dropped = [], self._max_symbols, 0
         for stream, view in self._views.items():
             shown = min(len(view.symbols), room)
-            scores.append(_Scores.copy(stream, view, shown))
+            if shown:
+                scores.append(_Scores.copy(stream, view, shown))
             room -= shown
             dropped += len(view.symbols) - shown
         self._scores, self._dropped = scores, dropped

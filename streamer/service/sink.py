@@ -29,7 +29,7 @@ LARGEST_RECORD = 8 * 2**20
 forecast 0.3 to 2 MB; Kafka's own limit of 1 MiB would stop such a stream for ever."""
 
 Offset = tuple[TopicPartition, OffsetAndMetadata]
-_Sent = tuple[str, asyncio.Future[Any]]  # topic of a batch, and what waits for the broker
+_Sent = tuple[str, int, asyncio.Future[Any]]  # topic of a batch, its records, and what waits for the broker
 
 
 class FencedError(Exception):
@@ -62,13 +62,15 @@ class Outlet:
     """Where a partition's output goes, and how.
 
     timeout: seconds for anything that the broker is asked. refused: called for the error to raise where a dead letter
-    is larger than its topic takes. options: of the producer.
+    is larger than its topic takes. knows_limits: whether batches are no larger than topics took when they were asked.
+    options: of the producer.
     """
 
     partition: int
     timeout: float
     topics: Topics
     refused: Callable[[], StreamerError]
+    knows_limits: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,7 +122,7 @@ class _Producing:
                 batch = filling[record.topic] = self._producer.create_batch()
                 _append(batch, record)  # an empty one takes a record of any size
                 if batch.size() > LARGEST_RECORD:
-                    raise self._too_large(record.topic)
+                    raise self._too_large(record.topic, 1)
         yield from filling.items()
 
     @contextlib.asynccontextmanager
@@ -133,23 +135,26 @@ class _Producing:
         try:
             for topic, batch in self._batches(records):
                 queued = await self._producer.send_batch(batch, topic, partition=self._outlet.partition)
-                sent.append((topic, queued))
+                sent.append((topic, batch.record_count(), queued))
             yield
-            await asyncio.gather(*(queued for _, queued in sent))
+            await asyncio.gather(*(queued for _, _, queued in sent))
         except (KafkaError, IllegalOperation) as error:
             await asyncio.sleep(0)  # what aiokafka gives is a shield: it knows of a failure a turn of the loop later
-            failures = [(topic, reason) for topic, queued in sent if (reason := _failure(queued))]
-            for topic, reason in failures:
+            failures = [(topic, count, reason) for topic, count, queued in sent if (reason := _failure(queued))]
+            for topic, count, reason in failures:
                 if isinstance(reason, MessageSizeTooLargeError):
-                    raise self._too_large(topic) from error
+                    raise self._too_large(topic, count) from error
             if failures and isinstance(error, IllegalOperation):
-                # It says no more than that there is no transaction any more: what ended it, the records know.
-                raise failures[0][1] from error
+                # It says no more than that there is no transaction any more: what ended it, the batches know.
+                raise failures[0][2] from error
             raise
 
-    def _too_large(self, topic: str) -> StreamerError:
+    def _too_large(self, topic: str, records: int) -> StreamerError:
+        """Of so many records together."""
         if topic == self._outlet.topics.dead_letters:
             return self._outlet.refused()
+        if records > 1 and self._outlet.knows_limits:  # which the next session asks for anew
+            return BrokerError(f"topic {topic!r} takes smaller batches than it did")
         return ConfigError(
             f"a record is larger than topic {topic!r} takes: raise its max.message.bytes to {LARGEST_RECORD}, or lower"
             " limits.symbols or feed.window"

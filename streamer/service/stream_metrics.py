@@ -1,6 +1,5 @@
 """What is counted of one stream, told to the metrics once for each batch."""
 
-from collections.abc import Sized
 from typing import Any
 
 from prometheus_client import Counter, Gauge
@@ -8,7 +7,6 @@ from prometheus_client import Counter, Gauge
 from streamer.core.outcome import PERSISTENCE_MODEL, Dropped, Forecast, Rejected, Step
 from streamer.service.metrics import Metrics, ModelKind, TickStatus
 from streamer.service.partition import Stream
-from streamer.service.stream_labels import SHARED
 
 
 class StreamMetrics:
@@ -21,9 +19,9 @@ class StreamMetrics:
         self.label = label
         self.stream = stream
         self._metrics = metrics
-        self._counted: dict[tuple[Any, ...], int] = {}
+        self._counted: dict[Counter, int] = {}
         self._series: dict[tuple[Any, ...], Any] = {}
-        self._forecasts = 0
+        self._has_forecasts = False
 
     def add(self, step: Step) -> None:
         """Count what came of one record."""
@@ -33,7 +31,7 @@ class StreamMetrics:
                 kind = ModelKind.PERSISTENCE if outcome.model == PERSISTENCE_MODEL else ModelKind.LSTM
                 self._count(metrics.forecasts, kind)
                 self._count(metrics.ticks, TickStatus.FORECAST)
-                self._forecasts += 1
+                self._has_forecasts = True
             case Dropped():
                 self._count(metrics.ticks, TickStatus(outcome.reason))
                 if outcome.conflict:
@@ -49,25 +47,20 @@ class StreamMetrics:
             self._count(metrics.session_breaks)
 
     def _count(self, counter: Counter, *values: str, by: int = 1) -> None:
-        key = (counter, *values)
-        self._counted[key] = self._counted.get(key, 0) + by
+        series = self._of(counter, *values)
+        self._counted[series] = self._counted.get(series, 0) + by
 
     def tell(self, now: float) -> None:
         """Show what was counted since. now: seconds since the Unix epoch."""
-        for key, count in self._counted.items():
-            self._of(*key).inc(count)
+        for series, count in self._counted.items():
+            series.inc(count)
         self._counted.clear()
-        if self._forecasts:
+        if self._has_forecasts:
             self._of(self._metrics.last_forecast_timestamp).set(now)
-            self._forecasts = 0
-        if self.stream is not None and self.label != SHARED:
-            self._fill(self._metrics.window_fill, self.stream.engine.ring, self.stream.engine.ring.capacity)
-            self._fill(self._metrics.history_fill, self.stream.engine.history, self.stream.engine.history.capacity)
-
-    def _fill(self, gauge: Gauge, held: Sized, capacity: int) -> None:
-        self._of(gauge).set(len(held) / capacity)
+            self._has_forecasts = False
 
     def _of(self, metric: Counter | Gauge, *values: str) -> Any:
+        """The series of `metric` that has the stream's label and these."""
         key = (metric, *values)
         found = self._series.get(key)
         if found is None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.forecaster import FORECASTERS, LINEAR, LSTM
 from streamer.core.grid import Floats
@@ -72,7 +73,7 @@ class Telemetry:
         # Records without a stream count under the partition's name: dead letters alone.
         self._metrics.ticks.labels(self._metrics.label(partition.name), TickStatus.DEAD_LETTER)
         for stream in partition.streams.values():
-            self._watch(stream).tell(time.time())
+            self._watch(stream)
             self._show_feed(stream)
             if stream.engine.switched:
                 _say_switched(stream.name, stream.engine.switched)
@@ -87,6 +88,7 @@ class Telemetry:
         metrics.count_from_zero(stream.name)
         metrics.coverage_target.set(engine.settings.coverage)
         metrics.feed_expected(stream.name, engine.is_expected)
+        metrics.fills(stream.name, lambda: _share(engine.ring), lambda: _share(engine.history))
         self.show_model(stream)
         return found
 
@@ -157,6 +159,11 @@ class Telemetry:
             self._forget(name)
         else:
             self.show_model(anew)
+
+
+def _share(buffer: TickBuffer) -> float:
+    """Of its capacity that is filled."""
+    return len(buffer) / buffer.capacity
 
 
 def _say(stream: str, step: Step) -> None:

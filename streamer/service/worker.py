@@ -16,6 +16,7 @@ from streamer.errors import ArtifactError, BrokerError, StreamerError
 from streamer.model.kept import Checkpoint
 from streamer.service import restore
 from streamer.service.broker import Broker
+from streamer.service.burst import process_all
 from streamer.service.fetched import Fetched
 from streamer.service.history import load_history
 from streamer.service.partition import Batch, Partition, Stream
@@ -360,7 +361,7 @@ class PartitionWorker:
     async def _process(self, fetched: Fetched) -> None:
         batch = Batch(self._position)
         engine_seconds = await fetched.batch(
-            lambda record: self.partition.process(record, batch), lambda: self._is_to_end or bool(self._ready)
+            lambda records: process_all(self.partition, records, batch), lambda: self._is_to_end or bool(self._ready)
         )
         self.partition.save_due(batch)
         await self._commit(batch)

@@ -87,7 +87,7 @@ class Kafka(Section):
         le=900,
         description="The broker aborts a transaction after this; below session_timeout.",
     )
-    max_poll_records: int = Field(default=200, ge=1, le=100_000, description="Ticks in one transaction at most.")
+    max_poll_records: int = Field(default=1000, ge=1, le=100_000, description="Ticks in one transaction at most.")
 
     @model_validator(mode="after")
     def _transaction_ends_within_session(self) -> Self:

@@ -8,6 +8,9 @@ Streams of 10 symbols each over 12 partitions, exactly once, by what serves them
 - a volley of one tick a stream: seconds until the last forecast is seen, beside the same through aiokafka alone;
 - memory that a stream adds to the daemon's;
 - seconds of processor that a tick of a backlog takes, beside the same for one stream.
+
+And without a broker, from the record to the forecast's, all streams of one model: what a tick takes where they are
+stepped together, as the daemon does it, beside the same one by one.
 """
 
 import argparse
@@ -36,7 +39,8 @@ from tests.bench._drive import (
 )
 from tests.bench._models import Profile
 from tests.bench._parts import running_broker
-from tests.bench._result import Figure, Limit, Result
+from tests.bench._result import Figure, Limit, Result, interleaved
+from tests.bench._volleys import Volleys, one_by_one, together
 from tests.e2e.feeding import START
 
 PARTITIONS, SYMBOLS = 12, 10
@@ -60,6 +64,7 @@ SHARINGS = {
     "global": Sharing(WINDOW, is_shared=True, limit=Limit(1.5)),
 }
 
+_IN_PROCESS = 3  # volleys in the process for one through the broker: they are quick
 _BACKLOG = 10_000  # ticks of which the cost is taken
 
 
@@ -82,8 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Result:
     """Each way to serve: with all streams, then with one."""
-    figures: list[Figure] = []
     (network,) = _models.exported([(Profile.of("default"), SYMBOLS)])
+    figures = _together(network, arguments.streams, arguments.rounds)
     for sharing in arguments.sharing or SHARINGS:
         with tempfile.TemporaryDirectory(prefix="streamer-bench-") as name:
             many, one = asyncio.run(_measure(Path(name), network, sharing, arguments.streams, arguments.rounds))
@@ -104,6 +109,18 @@ def run(arguments: argparse.Namespace) -> Result:
             ),
         ]
     return Result("streams", tuple(figures), details={"streams": arguments.streams, "partitions": PARTITIONS})
+
+
+def _together(network: bytes, streams: int, rounds: int) -> list[Figure]:
+    model = _models.forecaster(Profile.of("default"), SYMBOLS, network)
+    ways = {"one by one": one_by_one, "together": together}
+    turns = {name: Volleys(model, streams, SYMBOLS, PARTITIONS, way).seconds for name, way in ways.items()}
+    interleaved(turns, 1)  # the first meet cold caches
+    taken = {
+        name: [1e6 * seconds for seconds in found] for name, found in interleaved(turns, _IN_PROCESS * rounds).items()
+    }
+    alone = Figure.of(f"in process, {streams:,} streams one by one", "us/tick", taken["one by one"])
+    return [alone, Figure.of(f"in process, {streams:,} streams together", "us/tick", taken["together"], alone)]
 
 
 async def _measure(folder: Path, network: bytes, sharing: str, streams: int, rounds: int) -> tuple[Seen, Seen]:

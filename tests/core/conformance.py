@@ -19,6 +19,7 @@ def check_forecaster(model: Forecaster) -> None:
     _check_states(model)
     _check_steps(model)
     _check_states_take_turns(model)
+    _check_streams_side_by_side(model)
 
 
 def _check_names(model: Forecaster) -> None:
@@ -75,6 +76,25 @@ def _check_states_take_turns(model: Forecaster) -> None:
         kept = _bits(forward)
         backward, _ = model.step(backward, other)
         assert _bits(forward) == kept == expected
+
+
+def _check_streams_side_by_side(model: Forecaster) -> None:
+    """Many streams at once, each somewhere else: they come out as each does alone."""
+    rows = list(_rows(len(model.symbols)))
+    states = [model.initial_state(), model.trained_state(), *_states(model, rows)]
+    for some in (rows, [row for row in rows if not row.is_break], [row for row in rows if is_whole(row.prices)]):
+        told = [replace(row, whole=is_whole(row.prices)) for row in some]
+        for first in (0, 9):
+            turned = states[first : first + len(told)]
+            kept = [_bits(state) for state in turned]
+            found = model.step_all(turned, told[: len(turned)])
+            assert kept == [_bits(state) for state in turned], "inputs are left alone"
+            again = model.step_all([state for state, _ in found], told[: len(turned)])
+            for state, row, once, twice in zip(turned, told, found, again, strict=False):
+                for (after, changes), before in ((once, state), (twice, once[0])):
+                    alone, same = model.step(before, row)
+                    assert snapshot.pack({}, after) == snapshot.pack({}, alone), "the state that it has alone"
+                    assert changes.tobytes() == same.tobytes(), "and the forecast"
 
 
 def _states(model: Forecaster, rows: list[Row]) -> Iterator[State]:

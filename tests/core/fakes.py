@@ -10,6 +10,7 @@ import numpy as np
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
 from streamer.core.features import Features, State
+from streamer.core.forecaster import OneByOne
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.errors import ArtifactError
@@ -18,7 +19,7 @@ UNITS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class FakeForecaster:
+class FakeForecaster(OneByOne):
     """A recurrent network of `UNITS` hidden units with random weights, which its id seeds.
 
     Its bias moves the state in blank rows too, and it forgets slowly: a row that is left out, or fed twice,

@@ -195,16 +195,21 @@ async def test_a_topic_that_takes_less_than_before_does_not_stop_the_stream(
     outputs = {"topics": {"dead_letters": letters}}
     async with Service(bootstrap, tmp_path, prices, kafka=outputs, retrain={"every": 0}) as service:
         await service.caught_up(1)
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await admin.start()
-        resource = ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "5000"})
-        await admin.alter_configs([resource])
-        await admin.close()
-        await feed.send([Message(b"y" * 8000), tick(0, {"A": 1.0})])
-        await service.caught_up(3)
+        for topic in (letters, service.topic("forecasts")):
+            await take_less(bootstrap, topic)
+        await feed.send([Message(b"y" * 8000), *(tick(at, {"A": 1.0}) for at in range(200))])
+        await service.caught_up(202)
         published = await service.published()
     assert [len(record.value) == 8000 for record in published.dead_letters] == [True, False]
-    assert len(published.forecasts) == 1
+    assert [value["source"]["offset"] for value in published.values()] == list(range(2, 202))
+
+
+async def take_less(bootstrap: str, topic: str) -> None:
+    """Have `topic` take no more than 5,000 bytes from now on."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "5000"})])
+    await admin.close()
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])

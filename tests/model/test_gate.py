@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.core.features import State
-from streamer.core.forecaster import MIX, Forecaster
+from streamer.core.forecaster import MIX, Forecaster, OneByOne
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.model.dataset import TrainingSet
@@ -20,7 +20,7 @@ LOGS = Levels(np.array([True, True]))
 
 
 @dataclass(frozen=True, eq=False)
-class Scripted:
+class Scripted(OneByOne):
     """Predicts for each row the change that a table has for it, `(T, len(targets))`; the state counts rows."""
 
     changes: Floats

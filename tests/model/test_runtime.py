@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,3 +78,40 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     keras.Model(inputs, keras.layers.Dense(1)(inputs)).export(str(path), format="litert", verbose=False)
     with pytest.raises(ArtifactError, match="train it anew"):
         StepRuntime(path.read_bytes(), rows=1)
+
+
+@pytest.mark.parametrize("streams", [1, 3, 4, 7, 16, 37, 65])
+def test_streams_side_by_side_get_the_bits_that_they_get_alone(model: bytes, streams: int) -> None:
+    runtime = StepRuntime(model, rows=4)
+    x, *states = (
+        np.random.default_rng(streams).normal(size=(streams, 4, width)).astype(np.float32) for width in (2, 6, 3, 6, 3)
+    )
+    state = dict(zip(("c0", "c1", "h0", "h1"), states, strict=True))
+    output, after = runtime.step_all(x, state)
+    for at in range(streams):
+        one, alone = runtime.step(x[at], {name: array[at] for name, array in state.items()})
+        assert output[at].tobytes() == one.tobytes()
+        assert bits({name: array[at] for name, array in after.items()}) == bits(alone)
+
+
+def test_where_kernels_do_not_agree_streams_are_stepped_one_by_one(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor that sums a wide batch in another order, a forecast would depend on who else has a tick."""
+    step, rows = StepRuntime.step, []
+
+    def off_by_a_bit(self: StepRuntime, x: np.ndarray, state: Mapping[str, np.ndarray]) -> Any:
+        output, after = step(self, x, state)
+        rows.append(self.rows)
+        return (output if self.rows == 4 else np.nextafter(output, np.float32(9.0))), after
+
+    monkeypatch.setattr(StepRuntime, "step", off_by_a_bit)
+    runtime = StepRuntime(model, rows=4)
+    x = np.stack([noise(seed) for seed in range(16)])
+    state = {name: np.zeros((16, 4, units), np.float32) for name, units in runtime.units.items()}
+    output, _ = runtime.step_all(x, state)
+    rows.clear()
+    again, _ = runtime.step_all(x, state)
+    assert rows == [4] * 16
+    alone = [runtime.step(each, runtime.initial_state())[0] for each in x]
+    assert output.tobytes() == again.tobytes() == np.stack(alone).tobytes()

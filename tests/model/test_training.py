@@ -231,12 +231,14 @@ def test_a_short_history_does_not_make_all_lanes_as_short() -> None:
 
 
 def test_the_stop_slice_is_cut_so_that_each_row_is_scored_once() -> None:
-    part = labelled(400, 0.0)
-    slices = Slices(fit_end=130, stop_end=390)
-    x, _, mask = training.windowed(part, slices, 200)
-    assert sorted(x[mask[..., 0] > 0, 1].tolist()) == list(range(130, 390))
-    short = training.windowed(labelled(100, 0.0), Slices(70, 85), 85)
-    assert short[0][short[2][..., 0] > 0, 1].tolist() == list(range(70, 85))
+    for rows, slices, length in ((400, Slices(130, 390), 200), (100, Slices(70, 85), 85), (900, Slices(100, 700), 85)):
+        part, scored = labelled(rows, 0.0).until(slices.stop_end), []
+        part.mask[-1] = 1.0
+        for start in training.window_starts(slices, length):
+            x, _, mask = training.window(part, slices, start, length)
+            assert x.shape == (1, length, 2)
+            scored += x[mask[..., 0] > 0, 1].tolist()
+        assert scored == list(range(slices.fit_end, slices.stop_end))
 
 
 def test_of_many_stop_slices_some_speak_for_all_evenly_spread() -> None:

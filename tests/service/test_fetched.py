@@ -1,6 +1,7 @@
 """How the records of a fetch are worked off."""
 
 import asyncio
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -16,9 +17,28 @@ def fetched(count: int) -> Fetched:
     return Fetched([record(offset, "a") for offset in range(5, 5 + count)], at=0.0)
 
 
+def one_by_one(take: Callable[[ConsumerRecord], Any]) -> Callable[[Iterable[ConsumerRecord]], Iterator[int]]:
+    """Lets `take` have the records."""
+
+    def process(records: Iterable[ConsumerRecord]) -> Iterator[int]:
+        for each in records:
+            take(each)
+            yield 1
+
+    return process
+
+
+async def test_some_records_that_were_taken_at_once_share_their_time() -> None:
+    work = fetched(5)
+    spent = await work.batch(lambda records: iter([2, 3]), lambda: False)
+    assert len(spent) == 5
+    assert (spent[0], spent[2], spent[3]) == (spent[1], spent[3], spent[4])
+    assert work.is_done
+
+
 async def test_while_there_is_time_all_of_them_are_one_batch() -> None:
     work, taken = fetched(100), list[int]()
-    spent = await work.batch(lambda each: taken.append(each.offset), lambda: True)
+    spent = await work.batch(one_by_one(lambda each: taken.append(each.offset)), lambda: True)
     assert taken == list(range(5, 105))
     assert len(spent) == 100
     assert work.is_done
@@ -30,7 +50,7 @@ async def test_a_batch_ends_when_its_time_is_up_and_the_next_goes_on_behind_it(m
     work, batches = fetched(3), list[list[int]]()
     while not work.is_done:
         taken: list[int] = []
-        await work.batch(lambda each, taken=taken: taken.append(each.offset), lambda: False)  # type: ignore[misc]
+        await work.batch(one_by_one(lambda each, taken=taken: taken.append(each.offset)), lambda: False)  # type: ignore[misc]
         batches.append(taken)
     assert batches == [[5], [6], [7]]
 
@@ -45,7 +65,7 @@ async def test_all_else_has_its_turn_within_a_batch(monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0)
 
     task = asyncio.create_task(other())
-    await fetched(3).batch(lambda each: happened.append(each.offset), lambda: False)
+    await fetched(3).batch(one_by_one(lambda each: happened.append(each.offset)), lambda: False)
     task.cancel()
     assert happened == [5, "other", 6, "other", 7, "other"]
 
@@ -53,7 +73,7 @@ async def test_all_else_has_its_turn_within_a_batch(monkeypatch: pytest.MonkeyPa
 async def test_it_ends_with_the_record_in_hand_once_it_is_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SLICE_SECONDS", -1.0)
     work, taken = fetched(9), list[int]()
-    spent = await work.batch(lambda each: taken.append(each.offset), lambda: len(taken) == 2)
+    spent = await work.batch(one_by_one(lambda each: taken.append(each.offset)), lambda: len(taken) == 2)
     assert (taken, len(spent), work.is_done) == ([5, 6], 2, False)
 
 

@@ -20,16 +20,20 @@ OFFSET = (TopicPartition("prices", 0), OffsetAndMetadata(1, ""))
 
 
 class Producer:
-    """Its first batch ends the transaction; as aiokafka does, it then knows no more than that there is none."""
+    """Its first batch ends the transaction; as aiokafka does, it then knows no more than that there is none.
 
-    def __init__(self, error: KafkaError | None) -> None:
+    size: bytes of a batch; one of 1 has room for one record.
+    """
+
+    def __init__(self, error: KafkaError | None, size: int = 1) -> None:
         self._error = error
+        self._size = size
         self._is_open = True
 
     async def begin_transaction(self) -> None: ...
 
     def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(1, 0)  # has room for one record
+        return BatchBuilder(self._size, 0)
 
     async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
         self._require_transaction()
@@ -52,10 +56,10 @@ def asked() -> StreamerError:
     return BrokerError("the limit is asked for again")
 
 
-async def commit(error: KafkaError | None, *topics: str) -> None:
-    sink = ExactlyOnce(Outlet(0, 5.0, TOPICS, asked), "group", "id")
+async def commit(error: KafkaError | None, *topics: str, size: int = 1, knows_limits: bool = True) -> None:
+    sink = ExactlyOnce(Outlet(0, 5.0, TOPICS, asked, knows_limits), "group", "id")
     await sink.stop()
-    producer: Any = Producer(error)
+    producer: Any = Producer(error, size)
     sink._producer = producer
     await sink.commit([OutputRecord(topic, b"k", b"v") for topic in topics], OFFSET)
 
@@ -78,6 +82,17 @@ class TestBehindTheRecordThatEndsTheTransaction:
     async def test_what_no_record_knows_is_the_brokers(self, behind: int) -> None:
         with pytest.raises(BrokerError, match="the broker refused: IllegalOperation"):
             await commit(None, *[TOPICS.forecasts] * (1 + behind))
+
+
+async def test_a_topic_that_takes_less_than_it_did_is_asked_anew() -> None:
+    """A daemon that would end over it would have to be started by hand, though each record alone is small enough."""
+    with pytest.raises(BrokerError, match=f"topic '{TOPICS.forecasts}' takes smaller batches than it did"):
+        await commit(MessageSizeTooLargeError(), *[TOPICS.forecasts] * 2, size=1000)
+
+
+async def test_one_whose_limit_nobody_tells_us_is_not_asked_for_ever() -> None:
+    with pytest.raises(ConfigError, match="larger than topic"):
+        await commit(MessageSizeTooLargeError(), *[TOPICS.forecasts] * 2, size=1000, knows_limits=False)
 
 
 class Log:
