@@ -164,7 +164,9 @@ class _History:
         state = self._state(made, begin)
         for row in rows[begin:]:
             state, _ = made.step(state, row)
-        return {**state, **{name: value for name, value in report.state.items() if name.startswith(MIX)}}
+        # Without a row after the fit slice, the mix has only seen forecasts of what the fit knew.
+        mixed = report.state if self.slices.fit_end < len(rows) else made.initial_state()
+        return {**state, **{name: value for name, value in mixed.items() if name.startswith(MIX)}}
 
     def _state(self, forecaster: LstmForecaster, row: int) -> State:
         """Its state before the row `row`, in which the features are known and nothing else."""
@@ -194,7 +196,7 @@ class _Job:
         sets = pool.sets
         first = next(iter(sets.values()))
         changes = {name: one.changes() for name, one in sets.items()}
-        slices = {name: Slices.of(len(own), gate) for name, own in changes.items()}
+        slices = _slices(sets, gate)
         # Peers are picked from the fit slices, so that the gate judges what has not seen them.
         features = (
             Features(first.change)
@@ -265,6 +267,14 @@ class _Job:
         learned, held_out = reduce(lambda sums, more: (sums[0] + more[0], sums[1] + more[1]), found)
         penalties = penalties or ridge.choose_penalties(layout, learned, held_out)
         return penalties, ridge.fit(layout, learned, penalties).coefficients
+
+
+def _slices(sets: Mapping[str, TrainingSet], gate: GateSpec) -> dict[str, Slices]:
+    """Those of the longest history, and of the others those that end at the same times."""
+    times = {name: np.array([row.time for row in one.rows()]) for name, one in sets.items()}
+    longest = max(times, key=lambda name: len(times[name]))
+    first = Slices.of(len(times[longest]), gate)
+    return {name: first if name == longest else first.at_times(times[longest], own) for name, own in times.items()}
 
 
 def _peers(changes: Sequence[Floats]) -> np.ndarray:

@@ -48,6 +48,15 @@ class Slices:
             raise TrainingError(f"{rows} rows are too few to split into fit, stop and gate slice: wait for more")
         return cls(fit_end, stop_end)
 
+    def at_times(self, own: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> "Slices":
+        """Those of another history, with the grid times `times`, that end when these do in one with the times `own`.
+
+        What one stream may learn from must not lie in another's gate slice: prices go together. Some may be empty.
+        """
+        bounds = [np.flatnonzero(times >= own[end]) for end in (self.fit_end, self.stop_end)]
+        fit_end, stop_end = (int(later[0]) if len(later) else len(times) for later in bounds)
+        return Slices(fit_end, stop_end)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
@@ -101,9 +110,10 @@ def train(
     initial: weights to start from. The same arguments give the same weights, bit for bit, on one machine.
     Raises TrainingError where there is nothing to learn from, or the loss is no number.
     """
-    learned = [track.series.until(track.slices.fit_end) for track in tracks]
-    stopping = [track.series.until(track.slices.stop_end) for track in tracks]
-    for part, track in zip(stopping, tracks, strict=True):
+    learned = [track.series.until(track.slices.fit_end) for track in tracks if track.slices.fit_end > 1]
+    held_out = _long_before(tracks)
+    stopping = [track.series.until(track.slices.stop_end) for track in held_out]
+    for part, track in zip(stopping, held_out, strict=True):
         part.mask[: track.slices.fit_end] = 0.0
     for name, parts in (("fit", learned), ("stop", stopping)):
         if not any(part.mask.any() for part in parts):
@@ -114,7 +124,7 @@ def train(
     fitter = _fresh(spec, shape, fit, lanes, budget)
     if initial is not None:
         fitter.start_from(initial)
-    slices = [track.slices for track in tracks]
+    slices = [track.slices for track in held_out]
     return _fit(fitter, _Stopping(fitter.averaged, stopping, slices), learned, fit, budget, progress)
 
 
@@ -137,6 +147,12 @@ def refit(
             progress(step, judged.steps, float(np.mean(losses)), math.nan)
             losses.clear()
     return fitter.averaged_weights()
+
+
+def _long_before(tracks: Sequence[Track]) -> list[Track]:
+    """Those with a stop slice, and as many rows before its end as a window of it takes."""
+    length = min(2 * _WINDOW, max(track.slices.stop_end for track in tracks))
+    return [each for each in tracks if each.slices.fit_end < each.slices.stop_end >= length]
 
 
 def _long_enough(learned: Sequence[Series]) -> list[Series]:

@@ -25,12 +25,15 @@ from tests.model.helpers import STEP, bits, training_set, walk
 NETWORK = NetworkSpec(layers=(LayerSpec(4),), features="market", embedding=3, skip=True, members=2)
 FIT = FitSpec(steps=12, sequence=12, lanes=4, combine=True)
 ROWS = {"a": 400, "b": 300, "c": 400}
+GATE = {"a": 340, "b": 240, "c": 340}
+"""Where the gate slice of each begins: at one time in all, though `b` is younger than the others."""
 
 
 def bouncing(seed: int, rows: int) -> TrainingSet:
     """Walks under ten times as much noise: most of each move is taken back, which is soon learned."""
     noise = np.random.default_rng(seed).normal(size=(rows, 2))
-    return training_set(walk(rows, seed=seed) + noise)
+    made = training_set(walk(rows, seed=seed) + noise)
+    return replace(made, times=made.times + STEP * (max(ROWS.values()) - rows))
 
 
 SETS = {name: bouncing(seed, rows) for seed, (name, rows) in enumerate(ROWS.items())}
@@ -106,7 +109,7 @@ def test_streams_of_other_symbols_changes_or_steps_learn_by_themselves() -> None
 
 
 def test_symbols_stand_in_one_order_whatever_that_of_each_stream() -> None:
-    turned = training_set(SETS["b"].prices[:, ::-1], symbols=("B", "A"))
+    turned = replace(training_set(SETS["b"].prices[:, ::-1], symbols=("B", "A")), times=SETS["b"].times)
     pool = Pool.of({"a": SETS["a"], "b": turned})
     assert [each.symbols for each in pool.sets.values()] == [("A", "B")] * 2
     assert pool.sets["b"].pack() == SETS["b"].pack()
@@ -175,8 +178,7 @@ def test_each_stream_judges_against_its_own_champion(judged: Learned, refitted: 
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_every_stream_teaches_and_the_gate_slice_of_none_does(judged: Learned, name: str) -> None:
-    end = Slices.of(ROWS[name], GateSpec()).stop_end
-    assert learn(changed={name: perturbed(name, slice(end, None))}).weights() == judged.weights()
+    assert learn(changed={name: perturbed(name, slice(GATE[name], None))}).weights() == judged.weights()
     assert learn(changed={name: perturbed(name, slice(50, 60))}).weights() != judged.weights()
 
 
@@ -238,3 +240,31 @@ def test_a_model_is_taken_over_with_the_names_that_symbols_have_by_now(judged: L
 
     assert (own.manifest.symbols, own.manifest.targets) == (("X", "B"), ("X", "B"))
     assert LstmForecaster.from_artifact(own).targets == ("X", "B")
+
+
+def test_slices_end_at_one_time_in_all_streams() -> None:
+    """One that ended before has no rows to be judged by, one that began after has none to teach."""
+    times = STEP * np.arange(1, 1_001)
+    whole = Slices.of(1_000, GateSpec())
+    assert whole.at_times(times, times) == whole
+    assert whole.at_times(times, times[600:]) == Slices(100, 250)
+    assert whole.at_times(times, times[:500]) == Slices(500, 500)
+    assert whole.at_times(times, times[:800]) == Slices(700, 800)
+    assert whole.at_times(times, times[900:]) == Slices(0, 0)
+    again = np.concatenate([times[650:750], times[:400]])
+    assert whole.at_times(times, again) == Slices(50, 500), "time restarted: nothing after the bound teaches"
+
+
+def test_a_stream_without_rows_on_one_side_of_the_fit_is_served_too() -> None:
+    """It starts with a mix that has seen nothing, or with one that has learned from all its rows."""
+    before = replace(SETS["c"], times=SETS["c"].times - 500 * STEP)
+    after = replace(bouncing(7, 100), times=SETS["a"].times[-100:] + 100 * STEP)
+    found = learn(changed={"c": before, "d": after}).result
+    gates = {name: built.manifest.gate for name, built in found.artifacts.items()}
+    assert gates["c"]["ratio"] is None
+    assert gates["d"]["ratio"] is not None
+    assert gates["d"]["symbols"]["A"]["n"] == 99
+    fresh = LstmForecaster.from_artifact(found.artifacts["c"]).initial_state()
+    mixed = {name for name in fresh if name.startswith("mix.")}
+    assert bits({name: found.artifacts["c"].state[name] for name in mixed}) == bits({n: fresh[n] for n in mixed})
+    assert bits({name: found.artifacts["d"].state[name] for name in mixed}) != bits({n: fresh[n] for n in mixed})
