@@ -33,6 +33,11 @@ def market(random: np.random.Generator, n: int) -> FeatureMap:
     return MarketFeatures(changes(random, n), random.integers(0, n, size=(n, PEERS)))
 
 
+def aged(state: State, random: np.random.Generator) -> State:
+    """The same after any number of rows, where it counts them."""
+    return {**state, "rows": random.integers(0, 3_000, 1).astype(np.float64)} if "rows" in state else state
+
+
 def stacked(states: Sequence[State]) -> State:
     """As one; the axis of the streams is the first."""
     return {name: np.stack([state[name] for state in states]) for name in states[0]}
@@ -47,7 +52,7 @@ def test_features(
     """With blanks in some of them, a first row, breaks, bad prints and prices that stand still; of different ages."""
     random = np.random.default_rng(seed)
     features = kind(random, n)
-    states: list[State] = [features.initial(n) for _ in range(streams)]
+    states = [aged(features.initial(n), random) for _ in range(streams)]
     prices = np.exp(random.normal(size=(streams, n)))
     for at in range(12):
         prices = prices * np.exp(random.normal(size=(streams, n)) * (random.random((streams, n)) < 0.8))
@@ -59,9 +64,8 @@ def test_features(
         alone = [features.step(state, Row(at, now[s], at == 7, row.whole)) for s, state in enumerate(states)]
         assert [bits(found[s].copy()) for s in range(streams)] == [bits(each) for _, each in alone]
         states = [state for state, _ in alone]
-        assert {name: bits(array) for name, array in together.items()} == {
-            name: bits(array) for name, array in stacked(states).items()
-        }
+        expected = stacked(states)
+        assert {name: bits(array) for name, array in together.items()} == {n: bits(a) for n, a in expected.items()}
         np.testing.assert_array_equal(features.scale(together), [features.scale(state) for state in states])
 
 
