@@ -136,11 +136,15 @@ class TrainingSet:
             )
         if not targets:
             raise TrainingError(f"no target has a price in {len(self)} rows: check feed.targets")
+        if symbols == self.symbols:
+            return self
         change, prices = self.change.take(priced), self.prices[:, priced]
         return replace(self, symbols=symbols, targets=targets, change=change, prices=prices)
 
     def ordered(self, symbols: tuple[str, ...]) -> "TrainingSet":
         """The same with its symbols in this order, and its targets in theirs."""
+        if (symbols, [symbol for symbol in symbols if symbol in self.targets]) == (self.symbols, list(self.targets)):
+            return self
         columns = np.array([self.symbols.index(symbol) for symbol in symbols], np.intp)
         targets = tuple([symbol for symbol in symbols if symbol in self.targets])
         return replace(

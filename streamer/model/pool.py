@@ -30,12 +30,8 @@ class Pool:
         usable = first.usable()
         found = {name: usable.ordered(usable.symbols)}
         for other, training_set in others:
-            try:
-                usable = training_set.usable()
-            except TrainingError:
-                continue
-            if shape(usable) == shape(found[name]):
-                found[other] = usable.ordered(found[name].symbols)
+            if fits(training_set, found[name]):
+                found[other] = training_set.usable().ordered(found[name].symbols)
         return cls(found)
 
     def __len__(self) -> int:
@@ -93,6 +89,14 @@ def shape(training_set: TrainingSet) -> Hashable:
     """What streams have in common that can have one model: symbols, targets, their changes, and the step."""
     changes = dict(zip(training_set.symbols, training_set.change.is_log.tolist(), strict=True))
     return frozenset(changes.items()), frozenset(training_set.targets), training_set.step
+
+
+def fits(training_set: TrainingSet, first: TrainingSet) -> bool:
+    """Whether it can be learned from together with `first`; what has no price in either does not count."""
+    try:
+        return shape(training_set.usable()) == shape(first.usable())
+    except TrainingError:
+        return False
 
 
 def rows_each(streams: int, most: int, history: int) -> int:

@@ -311,7 +311,7 @@ def window_starts(slices: Slices, length: int) -> Sequence[int]:
 
 def window(part: Series, slices: Slices, start: int, length: int) -> tuple[npt.NDArray[np.float32], ...]:
     """x, y and mask of the window that is scored from `start` on; rows before that only warm the state up."""
-    begin = max(min(start + _WINDOW, slices.stop_end) - length, 0)
+    begin = max(min(start + min(_WINDOW, length), slices.stop_end) - length, 0)
     mask = windows(part.mask, [begin], length)
     mask[:, : start - begin] = 0.0
     return windows(part.x, [begin], length), windows(part.y, [begin], length), mask

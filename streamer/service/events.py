@@ -14,7 +14,7 @@ from streamer.errors import ArtifactError
 from streamer.model.kept import Checkpoint
 from streamer.model.store import ModelStore
 from streamer.service.health import Health
-from streamer.service.learners import Alone, Owned, Sharing, Together
+from streamer.service.learners import Alone, Owned, SharedDrift, Sharing, Together
 from streamer.service.live import Live
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Batch, Stream
@@ -48,6 +48,7 @@ class Events:
         self._trainer = trainer
         self._owned = owned
         self._sharing = sharing
+        self._drift = SharedDrift(owned)
         self._telemetry = Telemetry(metrics, known_after)
         self.live = Live(known_after)
         self._restoring: set[str] = set()
@@ -126,9 +127,9 @@ class Events:
         learner: Learner = Alone(worker, stream)
         others: frozenset[str] = frozenset()
         if self._sharing.is_global:
-            together = learner = Together(stream, self._owned, self._store, self._sharing)
-            if not together.is_called_for(reason):
+            if reason == Reason.DRIFT and not self._drift.calls(stream.name):
                 return
+            together = learner = Together(stream, self._owned, self._store, self._sharing)
             others = frozenset(together.kin())
         if self._trainer.request(Job(stream.name, reason, learner, others)):
             self._metrics.retrains_requested.labels(self._metrics.label(stream.name), reason).inc()

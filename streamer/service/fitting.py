@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +58,19 @@ def command(folder: Path, config: str, history: TrainingSet, champion: Artifact 
     return [sys.executable, "-m", "streamer", "train", str(folder / "history.npz"), *arguments]
 
 
-def pool_command(folder: Path, config: str, pool: Pool, champions: Mapping[str, Artifact]) -> list[str]:
+def pool_command(folder: Path, config: str, pool: Pool, champions: Iterable[tuple[str, Artifact]]) -> list[str]:
     """Write what a training for several streams needs; the command leaves the models in the store at `folder`/models.
 
-    champions: of the streams that have one.
+    champions: of the streams that have one, by name; no more than one is held at a time.
     """
     pool.save(folder / "history.npz")
     (folder / "config.yaml").write_text(config)
     given = ModelStore(str(folder / "champions"), keep=1)
-    for stream, champion in champions.items():
+    stream = None
+    for stream, champion in champions:
         given.save(stream, champion)
     arguments = ["--config", str(folder / "config.yaml"), "--output", str(folder / "models"), "--json"]
-    if champions:
+    if stream is not None:
         arguments += ["--champion", given.url]
     return [sys.executable, "-m", "streamer", "train", str(folder / "history.npz"), *arguments]
 
@@ -92,7 +93,9 @@ def result(code: int, output: Sequence[str], errors: Sequence[str]) -> dict[str,
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         said = " | ".join(errors)
         if any(sign in said for sign in _OUT_OF_MEMORY):
-            how += ", out of memory: raise retrain.memory_limit or lower retrain.history"
+            how += (
+                ", out of memory: raise retrain.memory_limit or lower retrain.history, of a shared model retrain.pool"
+            )
         raise TrainingError(f"the training process ended with {how}: {said or 'it said nothing'}")
     last = output[-1] if output else ""
     try:

@@ -1,17 +1,22 @@
 """Whom a training is for: the stream that wants it, or all streams of this process that can have one model."""
 
 import asyncio
+import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import structlog
 
 from streamer.core.engine import ForecastEngine
+from streamer.core.forecaster import Forecaster
 from streamer.core.policy import Reason
 from streamer.errors import ArtifactError
 from streamer.model.dataset import MIN_ROWS, TrainingSet
-from streamer.model.pool import rows_each
-from streamer.model.shared import adopted
+from streamer.model.pool import fits, rows_each
+from streamer.model.shared import PRIMED, adopted
 from streamer.model.store import ModelStore
 from streamer.service.partition import Stream
 from streamer.service.trainer import Collected
@@ -23,6 +28,7 @@ Owned = Callable[[], Mapping[str, tuple[PartitionWorker, Stream]]]
 """Gives the streams of our partitions, by name."""
 
 _DRIFTED = 0.25  # share of the streams that have to see a drift before the model that they share is trained anew
+_LOOK_SECONDS = 1.0  # between two looks at who has drifted: those who have ask again with every batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,32 @@ class Alone:
 
 
 @dataclass(slots=True, eq=False)
+class SharedDrift:
+    """Which streams' drift calls for a training of all that can have one model with them; that of a few does not.
+
+    clock: seconds.
+    """
+
+    owned: Owned
+    clock: Callable[[], float] = time.monotonic
+    _called: frozenset[str] = frozenset()
+    _until: float = -math.inf
+
+    def calls(self, stream: str) -> bool:
+        """As it was at most `_LOOK_SECONDS` ago."""
+        if (now := self.clock()) >= self._until:
+            self._called, self._until = self._found(), now + _LOOK_SECONDS
+        return stream in self._called
+
+    def _found(self) -> frozenset[str]:
+        kin: defaultdict[Hashable, dict[str, bool]] = defaultdict(dict)
+        for name, (_, stream) in self.owned().items():
+            kin[_shape(stream.engine)][name] = stream.engine.policy.wanted == Reason.DRIFT
+        enough = [each for each in kin.values() if sum(each.values()) >= _DRIFTED * len(each)]
+        return frozenset(name for each in enough for name, has_drifted in each.items() if has_drifted)
+
+
+@dataclass(slots=True, eq=False)
 class Together:
     """Implements `trainer.Learner` for all streams that can have one model with `asker`.
 
@@ -86,13 +118,6 @@ class Together:
         others = {name: stream for name, (_, stream) in owned.items() if _shape(stream.engine) == wanted}
         return {self.asker.name: self.asker} | others
 
-    def is_called_for(self, reason: str) -> bool:
-        """Whether a training has to be; one stream's drift does not call for one of all."""
-        if reason != Reason.DRIFT:
-            return True
-        kin = self.kin().values()
-        return sum(stream.engine.policy.wanted == Reason.DRIFT for stream in kin) >= _DRIFTED * len(kin)
-
     async def collect(self, waited: bool) -> Mapping[str, Collected]:
         """Their histories and what serves them; nothing where the asker takes over a model, or wants none any more.
 
@@ -103,25 +128,30 @@ class Together:
             return {}
         ready = {name: each for name, each in kin.items() if each is self.asker or _is_ready(each)}
         most = rows_each(len(ready), self.sharing.pool, self.sharing.history)
-        collected = {}
+        collected: dict[str, Collected] = {}
         for name, stream in ready.items():
             if name in (owned := self.owned()) and owned[name][1] is stream:
-                stream.engine.policy.joined()
-                self.members[name] = stream
-                collected[name] = Collected(TrainingSet.of(stream.engine, most), _champion(stream.engine))
+                history = TrainingSet.of(stream.engine, most)
+                # Whom the training leaves out has not had one: it stays due.
+                if stream is self.asker or (collected and fits(history, collected[self.asker.name].history)):
+                    stream.engine.policy.joined()
+                    self.members[name] = stream
+                    collected[name] = Collected(history, _champion(stream.engine))
                 await asyncio.sleep(0)
         return collected
 
     async def _adopts(self, kin: Mapping[str, Stream]) -> bool:
         """Whether the asker, which has no model yet, has taken over the newest one of the others."""
         engine = self.asker.engine
-        served = [each for each in kin.values() if each.engine.serving is not None]
-        if engine.serving is not None or not served:
+        served = [(each, each.engine.serving.model) for each in kin.values() if each.engine.serving is not None]
+        # An operator who went back to persistence wants none of theirs either: it is the same network.
+        if engine.serving is not None or engine.reverted or not served:
             return False
-        donor = max(served, key=lambda each: each.engine.swaps[-1].after)
-        history = TrainingSet.of(engine)
+        donor, theirs = max(served, key=lambda each: each[0].engine.swaps[-1].after)
+        history = TrainingSet.of(engine, 1 + PRIMED)
+        self.members[self.asker.name] = self.asker
         try:
-            model = await asyncio.to_thread(self._adopted, donor.name, donor.engine.model_id, history)
+            model = await asyncio.to_thread(self._adopted, donor.name, theirs, history)
             if model in engine.reverted:
                 return False
             await self.install(self.asker.name, model)
@@ -129,12 +159,11 @@ class Together:
             log.warning("model not taken over, one is trained", stream=self.asker.name, reason=str(error))
             return False
         log.info("model taken over", stream=self.asker.name, model=model, of=donor.name)
-        self.members = {self.asker.name: self.asker}
         return True
 
-    def _adopted(self, donor: str, model_id: str, history: TrainingSet) -> str:
+    def _adopted(self, donor: str, theirs: Forecaster, history: TrainingSet) -> str:
         """Store the donor's model as one of the asker's; returns its id."""
-        own = adopted(self.store.load(donor, model_id), history, donor)
+        own = adopted(self.store.load(donor, theirs.id), theirs, history, donor)
         self.store.save(self.asker.name, own)
         return own.id
 
@@ -143,11 +172,14 @@ class Together:
         return stream in self.members and model_id in self.members[stream].engine.reverted
 
     async def install(self, stream: str, model_id: str) -> None:
-        """Put a stream's model into service; LookupError where it is not ours any more."""
-        owned = self.owned()
+        """Put a stream's model into service; LookupError where it is not ours any more, or has other settings."""
+        owned, collected = self.owned(), self.members[stream]
         if stream not in owned:
             raise LookupError("another process has the stream by now")
         worker, found = owned[stream]
+        # Restored meanwhile it is still the one that the model was made for, unless a reload has changed its shape.
+        if found is not collected and found.engine.settings != collected.engine.settings:
+            raise LookupError("the stream has other settings by now")
         await worker.install(found, model_id)
 
     def ended(self) -> None:
@@ -162,7 +194,13 @@ def _champion(engine: ForecastEngine) -> str | None:
 
 def _shape(engine: ForecastEngine) -> Hashable:
     """What streams of one process have in common that can have one model, as far as the engine knows."""
-    return frozenset(zip(engine.symbols, engine.market.levels.is_log.tolist(), strict=True))
+    return _changes(engine.symbols, engine.market.levels.is_log.tobytes())
+
+
+@lru_cache(256)
+def _changes(symbols: tuple[str, ...], is_log: bytes) -> Hashable:
+    """Made once for all streams that have the same symbols, in the order in which they have them."""
+    return frozenset(zip(symbols, is_log, strict=True))
 
 
 def _is_ready(stream: Stream) -> bool:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import structlog
 
 from streamer.errors import ArtifactError, TrainingError
 from streamer.model import artifact as artifacts
+from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.pool import Pool
 from streamer.model.store import ModelStore
@@ -28,7 +29,8 @@ from streamer.service.metrics import RetrainOutcome
 
 log = structlog.get_logger(__name__)
 
-_LINE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
+_RESULT_BYTES = 4 << 20  # one line, with the figures of 2,048 symbols
 _KILL_GRACE = 5.0
 _REVERTED = {"promoted": False, "reason": "rejected: it was reverted before"}
 _ABANDONED_SECONDS = 8 * 86_400  # no `retrain.time_limit` is so long, so nobody works there any more
@@ -187,39 +189,40 @@ class Trainer:
         made = ModelStore(str(folder / "models"), keep=1)
         outcomes = {}
         for stream, history in pool.sets.items():
-            await asyncio.to_thread(self._store.save_input, stream, history.pack())
-            outcomes[stream] = await self._take_over(job, stream, made)
+            try:
+                outcomes[stream] = await self._hand_over(job, stream, history, made)
+            except (ArtifactError, LookupError) as error:  # of this stream alone
+                log.error("model not taken over, serving goes on as it was", stream=stream, reason=str(error))
+                outcomes[stream] = RetrainOutcome.FAILED, Account(job.reason, str(error))
         return outcomes
 
-    async def _take_over(self, job: Job, stream: str, made: ModelStore) -> tuple[RetrainOutcome, Account]:
-        """Store and install what a training for several streams made for one; what fails is that stream's alone."""
+    async def _hand_over(
+        self, job: Job, stream: str, history: TrainingSet, made: ModelStore
+    ) -> tuple[RetrainOutcome, Account]:
+        """Store and install what a training for several streams made for one."""
+        await asyncio.to_thread(lambda: self._store.save_input(stream, history.pack()))
         (manifest,) = await asyncio.to_thread(made.list, stream)
         result = {"model": manifest.id, **manifest.gate}
         if result["promoted"] and job.learner.reverted(stream, manifest.id):
             result |= _REVERTED
         if not result["promoted"]:
             return RetrainOutcome.REJECTED, Account.of(job.reason, result)
-        try:
-            await asyncio.to_thread(lambda: self._store.save(stream, made.load(stream, manifest.id)))
-            await job.learner.install(stream, manifest.id)
-        except (ArtifactError, LookupError) as error:
-            log.error("model not taken over, serving goes on as it was", stream=stream, reason=str(error))
-            return RetrainOutcome.FAILED, Account(job.reason, str(error))
+        await asyncio.to_thread(lambda: self._store.save(stream, made.load(stream, manifest.id)))
+        await job.learner.install(stream, manifest.id)
         return RetrainOutcome.PROMOTED, Account.of(job.reason, result)
 
     async def _fit_together(self, folder: Path, pool: Pool, champions: Mapping[str, str]) -> dict[str, Any]:
         settings = self.settings
 
-        def prepare() -> list[str]:
-            given = {}
+        def given() -> Iterator[tuple[str, Artifact]]:
             for stream in pool.sets.keys() & champions.keys():
                 try:
-                    given[stream] = self._store.load(stream, champions[stream])
+                    yield stream, self._store.load(stream, champions[stream])
                 except ArtifactError as error:  # of one stream: the others' champions are rivals enough
                     log.warning("champion passed over at the gate", stream=stream, reason=str(error))
-            return fitting.pool_command(folder, settings.config, pool, given)
 
-        return await self._in_background(await asyncio.to_thread(prepare), settings)
+        line = await asyncio.to_thread(fitting.pool_command, folder, settings.config, pool, given())
+        return await self._in_background(line, settings)
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
@@ -238,14 +241,14 @@ class Trainer:
             stdin=asyncio.subprocess.PIPE,  # its end tells the child that the daemon is gone
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=_LINE_BYTES,
+            limit=_CHUNK_BYTES,
             start_new_session=True,  # a Ctrl-C at the terminal is the daemon's to answer
             env=fitting.environment(),
         )
         try:
             async with asyncio.timeout(time_limit):
                 output, errors, code = await asyncio.gather(
-                    _tail(process.stdout), _tail(process.stderr), process.wait()
+                    _tail(process.stdout, _RESULT_BYTES), _tail(process.stderr, _CHUNK_BYTES), process.wait()
                 )
         except TimeoutError:
             raise fitting.took_too_long(time_limit) from None
@@ -266,13 +269,14 @@ def _sweep() -> None:
                 shutil.rmtree(folder)
 
 
-async def _tail(stream: asyncio.StreamReader | None) -> list[str]:
-    """The last lines of a stream, read to its end so that a child that floods it never blocks."""
+async def _tail(stream: asyncio.StreamReader | None, most: int) -> list[str]:
+    """The last lines of a stream, `most` bytes, read to its end so that a child that floods it never blocks."""
     assert stream is not None
-    tail = b""
-    while chunk := await stream.read(_LINE_BYTES):
-        tail = (tail + chunk)[-_LINE_BYTES:]
-    return fitting.tail(tail)
+    tail = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        tail += chunk
+        del tail[:-most]
+    return fitting.tail(bytes(tail))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

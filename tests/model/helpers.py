@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,12 +54,12 @@ def manifest(
     return Manifest(symbols, targets, change, STEP, Features.NAMES, spec, FitSpec(), span, {}, {"machine": "x"})
 
 
-def artifact(as_of: int = 100 * STEP, seed: int = 0) -> Artifact:
+def artifact(as_of: int = 100 * STEP, seed: int = 0, gate: Mapping[str, Any] | None = None) -> Artifact:
     """A small artifact whose `.tflite` is no network: enough for whatever does not step it."""
     random = np.random.default_rng(seed)
     weights = {"head/bias": random.normal(size=1).astype(np.float32)}
     state = {"h0": random.normal(size=(2, 4)).astype(np.float32)}
-    named = replace(manifest(), span=TrainingSpan(STEP, as_of, 100))
+    named = replace(manifest(), span=TrainingSpan(STEP, as_of, 100), gate=gate or {})
     return Artifact.build(named, b"model" * 100, weights, state)
 
 

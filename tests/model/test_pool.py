@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamer.core.adjustment import Adjustment
+from streamer.core.adjustment import Adjustment, adjusted
 from streamer.core.engine import ForecastEngine
 from streamer.core.settings import EngineSettings
 from streamer.core.tick import Tick
@@ -196,7 +196,9 @@ def test_models_of_one_network_run_on_one_copy_of_it(judged: Learned) -> None:
     assert bits(second.trained_state()) == bits(models["b"].state)
     other = load(replace_seed(models["a"]))
     assert other.runtime is not first.runtime
-    del first, second
+    del second
+    assert load(models["c"]).runtime is first.runtime
+    del first
     assert load(models["c"]).runtime is not other.runtime
 
 
@@ -212,7 +214,9 @@ def test_a_stream_that_takes_a_model_over_serves_as_one_that_replayed_its_rows(j
     for index, row in enumerate(prices):
         engine.process(Tick(STEP * (index + 1), dict(zip("AB", row.tolist(), strict=True))))
 
-    model = LstmForecaster.from_artifact(adopted(donor, TrainingSet.of(engine), "a"))
+    model = LstmForecaster.from_artifact(
+        adopted(donor, LstmForecaster.from_artifact(donor), TrainingSet.of(engine), "a")
+    )
     ready = engine.catch_up(model)
     assert ready.advance(2_000)
 
@@ -222,3 +226,15 @@ def test_a_stream_that_takes_a_model_over_serves_as_one_that_replayed_its_rows(j
     for row in list(TrainingSet.of(engine).rows())[-1_000:]:
         state, _ = model.step(state, row)
     assert bits(ready.serving.state) == bits(state)
+
+
+def test_a_model_is_taken_over_with_the_names_that_symbols_have_by_now(judged: Learned) -> None:
+    """The donor's A is X since it was trained; who joined later has never heard of A."""
+    donor = judged.result.artifacts["a"]
+    served = adjusted(LstmForecaster.from_artifact(donor), (Adjustment(7, "A", renamed="X"),))
+    joined = training_set(bouncing(9, 200).prices, symbols=("X", "B"))
+
+    own = adopted(donor, served, joined, "a")
+
+    assert (own.manifest.symbols, own.manifest.targets) == (("X", "B"), ("X", "B"))
+    assert LstmForecaster.from_artifact(own).targets == ("X", "B")

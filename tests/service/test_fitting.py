@@ -34,6 +34,13 @@ async def test_a_training_that_floods_its_output_is_read_to_its_end_and_only_the
     assert await trainer._child([sys.executable, "-c", script], 60.0) == {}
 
 
+async def test_the_result_of_a_training_of_two_thousand_symbols_is_read_whole() -> None:
+    figures = "'n': 9999, **dict.fromkeys(('rmse', 'incumbent_rmse', 'rmse_beside_incumbent', 'persistence_rmse'), 2/3)"
+    script = f"import json; print(json.dumps({{'symbols': {{f'{{i:064}}': {{{figures}}} for i in range(2048)}}}}))"
+    trainer = Trainer(TrainerSettings("", 60.0, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
+    assert len((await trainer._child([sys.executable, "-c", script], 60.0))["symbols"]) == 2_048
+
+
 async def test_a_training_that_says_nothing_and_does_not_end_is_killed() -> None:
     trainer = Trainer(TrainerSettings("", 0.2, 1 << 30), ModelStore("unused", keep=1), lambda *_: None)
     with pytest.raises(TrainingError, match=r"retrain\.time_limit, 0\.2 s"):

@@ -12,7 +12,7 @@ from streamer.core.engine import ForecastEngine
 from streamer.core.policy import Reason
 from streamer.core.settings import EngineSettings
 from streamer.model.store import ModelStore
-from streamer.service.learners import Owned, Sharing, Together
+from streamer.service.learners import Owned, SharedDrift, Sharing, Together
 from streamer.service.partition import Stream
 from streamer.service.worker import PartitionWorker
 from tests.core.fakes import fake
@@ -29,6 +29,11 @@ class Process:
     folder: Path
     streams: dict[str, Stream] = field(default_factory=dict)
     settings: EngineSettings = SETTINGS
+    installed: list[tuple[Stream, str]] = field(default_factory=list)
+
+    async def install(self, stream: Stream, model_id: str) -> None:
+        """As a worker does; noted."""
+        self.installed.append((stream, model_id))
 
     def stream(self, name: str, ticks: int = 120, symbols: tuple[str, ...] = ("A", "B")) -> Stream:
         engine = ForecastEngine(self.settings)
@@ -37,7 +42,7 @@ class Process:
         return self.streams[name]
 
     def owned(self) -> Mapping[str, tuple[PartitionWorker, Stream]]:
-        return {name: (cast(PartitionWorker, None), stream) for name, stream in self.streams.items()}
+        return {name: (cast(PartitionWorker, self), stream) for name, stream in self.streams.items()}
 
     def learner(self, asker: Stream) -> Together:
         owned: Owned = self.owned
@@ -65,6 +70,27 @@ async def test_all_streams_of_one_shape_that_have_enough_take_part_and_the_asker
     assert {each.champion for each in collected.values()} == {None}
     newest = collected["early"].history.times[-1]
     assert newest == process.streams["early"].engine.position.last
+
+
+async def test_who_cannot_be_learned_from_with_the_asker_stays_due_and_is_trained_by_itself(process: Process) -> None:
+    """All have the same symbols, but one of them has had no price of B for as long as a training looks back."""
+    process.settings = replace(SETTINGS, symbols=("A", "B"))
+    asker, blank = process.stream("asker"), process.stream("blank", symbols=("A",))
+
+    learner = process.learner(asker)
+    assert list(await learner.collect(waited=False)) == ["asker"]
+    learner.ended()
+
+    assert [each.engine.policy.wanted for each in (asker, blank)] == [None, Reason.SCHEDULE]
+    assert list(await process.learner(blank).collect(waited=False)) == ["blank"]
+
+
+async def test_a_stream_too_young_to_learn_from_that_asks_takes_none_with_it(process: Process) -> None:
+    """Its training fails; that of the others is not lost with it."""
+    young, other = process.stream("young", 99), process.stream("other")
+    young.engine.policy.request(Reason.REQUESTED)
+    assert list(await process.learner(young).collect(waited=False)) == ["young"]
+    assert (other.engine.policy.wanted, other.engine.policy.under_way) == (Reason.SCHEDULE, False)
 
 
 async def test_what_a_training_for_all_has_seen_is_due_no_more_in_any_of_them(process: Process) -> None:
@@ -97,13 +123,48 @@ async def test_a_stream_that_left_calls_for_nothing(process: Process) -> None:
     assert await process.learner(asker).collect(waited=False) == {}
 
 
+async def test_a_model_made_under_other_settings_is_not_put_into_service(process: Process) -> None:
+    """A stream that was restored meanwhile takes its model; one that a reload gave other settings does not."""
+    same, reloaded = process.stream("same"), process.stream("reloaded")
+    learner = process.learner(same)
+    await learner.collect(waited=False)
+    process.stream("same")
+    process.settings = replace(SETTINGS, step=2 * SETTINGS.step)
+    assert process.stream("reloaded") is not reloaded
+
+    await learner.install("same", "m1")
+    with pytest.raises(LookupError, match="other settings"):
+        await learner.install("reloaded", "m1")
+    assert process.installed == [(process.streams["same"], "m1")]
+
+
 @pytest.mark.parametrize(("drifted", "called"), [(1, False), (2, True), (5, True)])
 def test_the_drift_of_one_stream_does_not_train_all(process: Process, drifted: int, called: bool) -> None:
     streams = [process.stream(f"s{index}", 100) for index in range(8)]
     for stream in streams[:drifted]:
         stream.engine.policy.request(Reason.DRIFT)
-    assert process.learner(streams[0]).is_called_for(Reason.DRIFT) is called
-    assert process.learner(streams[0]).is_called_for(Reason.SCHEDULE)
+    process.stream("other", symbols=("A", "C")).engine.policy.request(Reason.DRIFT)
+    drift = SharedDrift(process.owned)
+    assert [drift.calls(f"s{index}") for index in range(8)] == [called] * drifted + [False] * (8 - drifted)
+    assert drift.calls("other"), "which is alone"
+
+
+async def test_drifted_streams_that_ask_with_every_batch_are_not_counted_each_time(process: Process) -> None:
+    """There may be hundreds of them, among a thousand."""
+    streams = [process.stream(f"s{index}", 100) for index in range(8)]
+    streams[0].engine.policy.request(Reason.DRIFT)
+    now, looks = 0.0, []
+
+    def owned() -> Mapping[str, tuple[PartitionWorker, Stream]]:
+        looks.append(now)
+        return process.owned()
+
+    drift = SharedDrift(owned, lambda: now)
+    assert not any(drift.calls("s0") for _ in range(100))
+    streams[1].engine.policy.request(Reason.DRIFT)
+    now = 1.0
+    assert drift.calls("s0")
+    assert looks == [0.0, 1.0]
 
 
 async def test_a_model_that_cannot_be_taken_over_is_trained_anew(process: Process) -> None:
@@ -112,6 +173,17 @@ async def test_a_model_that_cannot_be_taken_over_is_trained_anew(process: Proces
     put_into_service(served.engine, fake(served.engine))
     collected = await process.learner(asker).collect(waited=False)
     assert {name: each.champion for name, each in collected.items()} == {"asker": None, "served": "m1"}
+
+
+async def test_who_was_reverted_to_persistence_is_not_given_the_model_of_the_others(process: Process) -> None:
+    """Which is the same network under another id: only a new one may serve."""
+    served, asker = process.stream("served"), process.stream("asker")
+    for each in (served, asker):
+        put_into_service(each.engine, fake(each.engine))
+    asker.engine.revert("m1", None)
+    with capture_logs() as said:
+        assert len(await process.learner(asker).collect(waited=False)) == 2
+    assert not said, "it did not even try"
 
 
 async def test_who_asks_an_operator_for_a_training_gets_one(process: Process) -> None:

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamer.errors import ArtifactError
+from streamer.model.dataset import TrainingSet
+from streamer.model.pool import Pool
 from streamer.model.store import ModelStore
 from streamer.service.metrics import RetrainOutcome
 from streamer.service.trainer import Account, Collected, Job, Trainer, TrainerSettings
+from tests.model.helpers import artifact, training_set, walk
 from tests.support import eventually
 
 
@@ -112,3 +116,63 @@ async def test_streams_that_learn_together_are_busy_and_queued_once(queued: Queu
     await eventually(lambda: queued.ended == ["a", "d"])
 
     assert not any(queued.trainer.busy_with(stream) for stream in "abcd")
+
+
+class Full(ModelStore):
+    """A store that refuses what is of one stream."""
+
+    def save_input(self, stream: str, data: bytes) -> None:
+        """Refused for `b`."""
+        if stream == "b":
+            raise ArtifactError("no space is left")
+        super().save_input(stream, data)
+
+
+class Trained(Trainer):
+    """A training's child has left a promoted model of each stream."""
+
+    async def _fit_together(self, folder: Path, pool: Pool, champions: Mapping[str, str]) -> dict[str, Any]:
+        for seed, stream in enumerate(pool.sets):
+            ModelStore(str(folder / "models"), keep=1).save(stream, artifact(seed=seed, gate={"promoted": True}))
+        return {"promoted": True}
+
+
+@dataclass
+class All:
+    """Streams that are ours."""
+
+    sets: Mapping[str, TrainingSet]
+    installed: list[str] = field(default_factory=list)
+
+    async def collect(self, waited: bool) -> Mapping[str, Collected]:
+        """All of them, without a model so far."""
+        return {stream: Collected(history, None) for stream, history in self.sets.items()}
+
+    def reverted(self, stream: str, model_id: str) -> bool:
+        """None was."""
+        return False
+
+    async def install(self, stream: str, model_id: str) -> None:
+        """Noted."""
+        self.installed.append(stream)
+
+    def ended(self) -> None:
+        """Nothing follows."""
+
+
+async def test_what_the_store_refuses_of_one_stream_keeps_no_model_from_the_others(tmp_path: Path) -> None:
+    outcomes: dict[str, RetrainOutcome] = {}
+    streams = All({stream: training_set(walk(120)) for stream in "abc"})
+    trainer = Trained(
+        TrainerSettings("", 1.0, 1 << 30),
+        Full(str(tmp_path), keep=1),
+        lambda ended, _: outcomes.update({stream: outcome for stream, (outcome, _) in ended.items()}),
+    )
+    trainer.request(Job("a", "schedule", streams))
+    running = asyncio.create_task(trainer.run())
+    await eventually(lambda: bool(outcomes))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert outcomes == {"a": RetrainOutcome.PROMOTED, "b": RetrainOutcome.FAILED, "c": RetrainOutcome.PROMOTED}
+    assert streams.installed == ["a", "c"]
