@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -35,17 +36,12 @@ class Layout:
 
     @classmethod
     def of(cls, state: State) -> "Layout":
-        """Layout of states whose arrays are like those of `state`."""
-        places, begin = {}, 0
-        # The largest numbers first, or some would not be aligned.
-        for name, array in sorted(state.items(), key=lambda each: -each[1].itemsize):
-            end = begin + array.itemsize * prod(array.shape)
-            places[name], begin = _Place(begin, end, array.shape, array.dtype), end
-        return cls({name: places[name] for name in state}, begin + -begin % 8)
+        """Layout of states whose arrays are like those of `state`: one for all of them."""
+        return _layout(tuple([(name, array.shape, array.dtype) for name, array in state.items()]))
 
     def stacked(self, states: Sequence[State]) -> dict[str, np.ndarray]:
         """Arrays `(streams, ...)` of all `states`, in their order."""
-        rows = [state.row if isinstance(state, Packed) else self._row(state) for state in states]
+        rows = [self._row(state) for state in states]
         block = np.concatenate(rows).reshape(len(rows), self.size)
         return {name: place.of(block) for name, place in self.places.items()}
 
@@ -57,6 +53,8 @@ class Layout:
         return [Packed(self, row.copy()) for row in block]
 
     def _row(self, state: State) -> Bytes:
+        if isinstance(state, Packed) and state.layout is self:
+            return state.row
         row = np.empty(self.size, np.uint8)
         for name, place in self.places.items():
             place.of(row)[...] = state[name]
@@ -79,3 +77,13 @@ class Packed(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.layout.places)
+
+
+@lru_cache(64)
+def _layout(arrays: tuple[tuple[str, tuple[int, ...], np.dtype], ...]) -> Layout:
+    places, begin = {}, 0
+    # The largest numbers first, or some would not be aligned.
+    for name, shape, dtype in sorted(arrays, key=lambda each: -each[2].itemsize):
+        end = begin + dtype.itemsize * prod(shape)
+        places[name], begin = _Place(begin, end, shape, dtype), end
+    return Layout({name: places[name] for name, _, _ in arrays}, begin + -begin % 8)

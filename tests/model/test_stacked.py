@@ -1,7 +1,6 @@
 """States side by side and apart again."""
 
 import numpy as np
-import pytest
 
 from streamer.core.features import State
 from streamer.model.stacked import Layout, Packed
@@ -54,7 +53,12 @@ def test_one_state_does_not_hold_the_memory_of_all() -> None:
     assert first.row.nbytes == layout.size == 4 * 15 + 8 + 8 * 21 + 4 * 3
 
 
-def test_a_state_of_another_layout_is_refused() -> None:
-    layout, other = Layout.of(state(0)), Layout.of({"rows": np.zeros(2)})
-    with pytest.raises(ValueError, match="reshape"):
-        layout.stacked([*other.apart(other.stacked([{"rows": np.ones(2)}]), 1), state(0)])
+def test_states_that_are_packed_in_another_order_are_not_mixed_up() -> None:
+    layout, other = Layout.of(state(0)), Layout.of(dict(reversed(list(state(0).items()))))
+    (packed,) = other.apart(other.stacked([state(3)]), 1)
+    assert bits(layout.apart(layout.stacked([packed]), 1)[0]) == bits(state(3))
+
+
+def test_states_of_one_kind_have_one_layout() -> None:
+    """A thousand streams have no layout each."""
+    assert Layout.of(state(0)) is Layout.of(state(1))
