@@ -56,9 +56,12 @@ class LstmForecaster:
         twin: a model of the same network and experts, which are then used in common.
         """
         made = twin or cls.untrained(artifact.manifest, artifact.model, artifact.weights)
-        if _layout(artifact.state) != _layout(made.initial_state()):
+        fresh = made.initial_state()
+        if _layout(artifact.state) != _layout(fresh):
             raise ArtifactError(f"state.npz of model {artifact.id} does not fit its network: train it anew")
-        return cls(artifact.manifest, made.features, made.runtime, made.experts, artifact.state)
+        # In the order that a step gives them, so that a snapshot is the same bytes whatever way the state came about.
+        state = {name: artifact.state[name] for name in fresh}
+        return cls(artifact.manifest, made.features, made.runtime, made.experts, state)
 
     @classmethod
     def untrained(cls, manifest: Manifest, model: bytes, weights: Weights) -> "LstmForecaster":
