@@ -203,8 +203,18 @@ def _is_no_login(record: logging.LogRecord) -> bool:
     return not any(type(each).__name__.startswith("SaslAuthenticate") for each in arguments)
 
 
+def _is_forgotten_connection(record: logging.LogRecord) -> bool:
+    """Whether a connection that nobody has any more was collected while it waited to read, as at a rejoin."""
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, RuntimeError) and "already awaited coroutine" in str(error)
+
+
+def _of_connections(record: logging.LogRecord) -> bool:
+    return _demote(_is_forgotten_connection)(record) and _is_no_login(record)
+
+
 _FILTERS: Final = {
-    "aiokafka.conn": _is_no_login,
+    "aiokafka.conn": _of_connections,
     "aiokafka.consumer.fetcher": _demote(_is_new_topic),
     "aiokafka.consumer.group_coordinator": _demote(_is_new_topic),
     "aiokafka.producer.sender": _demote(_is_harmless_retry),

@@ -236,6 +236,19 @@ def test_futures_that_aiokafka_leaves_behind_are_no_errors_of_ours_and_our_own_a
     assert "ours" in lines[0]["exception"]
 
 
+def test_a_connection_that_was_collected_while_it_read_is_no_error_and_what_else_fails_there_is(
+    stream: io.StringIO,
+) -> None:
+    logs.configure("info", "json", stream)
+    for error in (RuntimeError("cannot reuse already awaited coroutine"), ValueError("no frame")):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("aiokafka.conn").exception("Unexpected exception in AIOKafkaConnection")
+    (line,) = json_lines(stream)
+    assert "no frame" in line["exception"]
+
+
 def test_what_aiokafka_says_again_and_again_is_shown_once_in_a_while_with_a_count(stream: io.StringIO) -> None:
     """With the broker away it writes a hundred lines a second, which would fill a disk in days."""
     now = 0.0
