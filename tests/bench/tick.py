@@ -172,4 +172,4 @@ def _predict() -> Iterator[None]:
 def _rows(count: int) -> Iterator[Row]:
     path = np.exp(np.random.default_rng(0).normal(scale=1e-3, size=(100, count)).cumsum(axis=0))
     for number, prices in enumerate(cycle((*path, *path[::-1]))):
-        yield Row(number * _models.STEP, prices)
+        yield Row(number * _models.STEP, prices, whole=True)  # as the engine passes them on
