@@ -46,10 +46,17 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help="prices: .csv, .parquet, or a history .npz")
+    parser.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA", help="prices: .csv, .parquet, or one history .npz"
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration (YAML or JSON)")
     parser.add_argument("-o", "--output", type=Path, default=Path("model"), metavar="FOLDER", help="default: model")
-    parser.add_argument("--champion", type=Path, metavar="FOLDER", help="model in service, to be compared with")
+    parser.add_argument(
+        "--champion",
+        type=Path,
+        metavar="FOLDER",
+        help="model in service (of several files: the store of theirs), to be compared with",
+    )
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--background", action="store_true", help="give way to all other work, and end when stdin ends")

@@ -270,11 +270,13 @@ class _Job:
 
 
 def _slices(sets: Mapping[str, TrainingSet], gate: GateSpec) -> dict[str, Slices]:
-    """Those of the longest history, and of the others those that end at the same times."""
+    """Those of one history, or of several those that end at the same times: with such shares of all their rows."""
     times = {name: np.array([row.time for row in one.rows()]) for name, one in sets.items()}
-    longest = max(times, key=lambda name: len(times[name]))
-    first = Slices.of(len(times[longest]), gate)
-    return {name: first if name == longest else first.at_times(times[longest], own) for name, own in times.items()}
+    if len(times) == 1:
+        return {name: Slices.of(len(own), gate) for name, own in times.items()}
+    every = np.sort(np.concatenate(list(times.values())))
+    common = Slices.of(len(every), gate)
+    return {name: common.at_times(every, own) for name, own in times.items()}
 
 
 def _peers(changes: Sequence[Floats]) -> np.ndarray:

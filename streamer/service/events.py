@@ -145,7 +145,10 @@ class Events:
     def trained(self, ended: Mapping[str, tuple[RetrainOutcome, Account]], seconds: float) -> None:
         """A training has ended, for one stream or for several."""
         self._metrics.retrain_duration.observe(seconds)
+        owned = self._owned()
         for stream, (outcome, account) in ended.items():
+            if stream not in owned:
+                continue  # who has it now counts what becomes of it: a series here would stay for ever
             self._metrics.retrains.labels(self._metrics.label(stream), outcome).inc()
             self.live.trained(stream, outcome, seconds, account)
 

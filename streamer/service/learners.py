@@ -148,7 +148,8 @@ class Together:
         if engine.serving is not None or engine.reverted or not served:
             return False
         donor, theirs = max(served, key=lambda each: each[0].engine.swaps[-1].after)
-        history = TrainingSet.of(engine, 1 + PRIMED)
+        # Of a short history half: its oldest rows are let go while the model catches up.
+        history = TrainingSet.of(engine, 1 + min(PRIMED, engine.history.capacity // 2))
         self.members[self.asker.name] = self.asker
         try:
             model = await asyncio.to_thread(self._adopted, donor.name, theirs, history)

@@ -1,6 +1,7 @@
 """Measurements of what has become visible: the workers' events as metrics and log lines."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -66,12 +67,14 @@ class Telemetry:
     def __init__(self, metrics: Metrics, known_after: float = 0.0) -> None:
         self._metrics = metrics
         self._streams: dict[str, StreamMetrics] = {}
+        self._shown: defaultdict[str, set[str]] = defaultdict(set)
         self.known_after = known_after
 
     def restored(self, partition: Partition, seconds: float) -> None:
         """Show the streams of a partition that begins to serve."""
         # Records without a stream count under the partition's name: dead letters alone.
-        self._metrics.ticks.labels(self._metrics.label(partition.name), TickStatus.DEAD_LETTER)
+        self._metrics.ticks.labels(partition.name, TickStatus.DEAD_LETTER)
+        self._shown[partition.name].update(partition.streams)
         for stream in partition.streams.values():
             self._watch(stream)
             self._show_feed(stream)
@@ -105,8 +108,8 @@ class Telemetry:
         self._metrics.model_serves(stream.name, model.id, model.as_of / 1000)
 
     def gone(self, partition: Partition) -> None:
-        """Remove all series of a partition that moved away."""
-        for name in (partition.name, *partition.streams):  # records without a stream count under the partition's name
+        """Remove all series of a partition that moved away, those of before it last began anew too."""
+        for name in {partition.name, *partition.streams} | self._shown.pop(partition.name, set()):
             self._forget(name)
         self._metrics.forget_partition(partition.topic, partition.number)
 
@@ -138,15 +141,18 @@ class Telemetry:
             found = counted.get(id(stream))
             if found is None:
                 found = counted[id(stream)] = self._of(name, stream)
+                self._shown[partition.name].add(name)
             found.add(step)
             _say(name, step)
         return counted.values()
 
     def _of(self, name: str, stream: Stream | None) -> StreamMetrics:
         """What counts for a stream; anew where it has another engine, or has come to series of its own."""
-        label = self._metrics.label(name)
         if stream is None:
-            return StreamMetrics(self._metrics, label, None)
+            return StreamMetrics(
+                self._metrics, name, None
+            )  # of a partition: few, and never beyond the limit of streams
+        label = self._metrics.label(name)
         found = self._streams.get(name)
         if found is None or found.stream is not stream or found.label != label:
             return self._watch(stream)

@@ -95,7 +95,8 @@ class Retrain(Section):
         default=200_000,
         ge=1_000,
         le=100_000_000,
-        description="Ticks of all streams together that a training of a shared model sees at most, their newest.",
+        description="Ticks of all streams together that a training of a shared model sees at most, their newest; at "
+        "least 100 of each.",
     )
     time_limit: Annotated[Seconds, Reload.AT_ONCE] = Field(
         default=900.0, ge=1, le=7 * DAY, description="After this a training is ended."

@@ -40,8 +40,8 @@ _METRICS = """\
 
 Series of a stream are those of the one process that owns it, and go with it. Symbols are labels for up to 2,000 pairs
 of stream and symbol; `streamer_series_dropped` counts the rest. Of streams beyond the first 1,000
-(`streamer_streams_beyond_limit`) what is counted is counted together, in series without the label `stream`; so is the
-worst lag of their feeds, and there are no other gauges of theirs."""
+(`streamer_streams_beyond_limit`) what is counted is counted together, in series without the label `stream`; so are
+the worst lag of their feeds, whether ticks of any are expected, and when the last forecast of any was published."""
 
 _TOPICS = """\
 ## Topics

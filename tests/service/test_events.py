@@ -16,7 +16,7 @@ from streamer.service.health import Health
 from streamer.service.learners import Sharing
 from streamer.service.metrics import Metrics, RetrainOutcome
 from streamer.service.partition import Stream
-from streamer.service.trainer import Job, Trainer, TrainerSettings
+from streamer.service.trainer import Account, Job, Trainer, TrainerSettings
 from streamer.service.worker import PartitionWorker
 from tests.core.fakes import fake
 from tests.core.helpers import SMALL, put_into_service, run, walk
@@ -162,6 +162,14 @@ def test_a_job_knows_what_was_reverted_since_it_was_queued(around: Around) -> No
     stream.engine.revert("m1", None)
 
     assert job.learner.reverted("a", "m1")
+
+
+def test_the_end_of_a_training_is_counted_of_the_streams_that_are_still_ours(around: Around) -> None:
+    around.owner.stream("a")
+    around.events.trained({name: (RetrainOutcome.FAILED, Account()) for name in ("a", "gone")}, 1.0)
+    outcomes = [around.counted("streamer_retrains_total", stream=name, outcome="failed") for name in ("a", "gone")]
+    assert outcomes == [1, None]
+    assert around.counted("streamer_retrain_duration_seconds_count") == 1
 
 
 async def test_the_model_in_service_and_the_one_to_go_back_to_are_kept(around: Around) -> None:

@@ -122,3 +122,25 @@ def test_the_coverage_that_was_asked_for_and_dead_letters_without_a_stream_are_s
     assert registry.get_sample_value("streamer_interval_coverage_target_ratio") == 0.8
     dead = {"stream": "prices-0", "status": "dead_letter"}
     assert registry.get_sample_value("streamer_ticks_total", dead) == 0
+
+
+def test_what_was_shown_before_a_partition_began_anew_goes_with_it() -> None:
+    """It is empty until it is restored, and may be given away before that."""
+    registry = CollectorRegistry()
+    telemetry, (stream, _) = Telemetry(Metrics(registry)), fed([1.0])
+    telemetry.restored(partition(stream), 0.1)
+    assert registry.get_sample_value("streamer_feed_open", {"stream": "s"}) is not None
+
+    anew = partition(stream)
+    anew.streams = {}
+    telemetry.gone(anew)
+
+    assert registry.get_sample_value("streamer_feed_open", {"stream": "s"}) is None
+
+
+def test_records_without_a_stream_take_no_place_of_a_stream() -> None:
+    registry = CollectorRegistry()
+    telemetry, (stream, _) = Telemetry(Metrics(registry, max_stream_series=1)), fed([1.0])
+    telemetry.restored(partition(stream), 0.1)
+    assert registry.get_sample_value("streamer_feed_open", {"stream": "s"}) is not None
+    assert registry.get_sample_value("streamer_streams_beyond_limit") == 0
