@@ -185,7 +185,7 @@ class Trainer:
         champions = {stream: one.champion for stream, one in collected.items() if one.champion is not None}
         log.info("training", stream=job.stream, reason=job.reason, ticks=pool.rows, streams=len(pool))
         result = await self._fit_together(folder, pool, champions)
-        log.info("models " + ("promoted" if result["promoted"] else "rejected"), streams=len(pool), **_figures(result))
+        log.info("models promoted" if result["promoted"] else "models rejected", streams=len(pool), **_figures(result))
         made = ModelStore(str(folder / "models"), keep=1)
         outcomes = {}
         for stream, history in pool.sets.items():
