@@ -15,10 +15,8 @@ from streamer.core.levels import bounded
 
 _START = 1.645  # the 90 % quantile of a normal law, sigmas; the tracker leaves it within some dozen forecasts
 _BOUND = 12.0  # log sigmas: a symbol that never moves must not shrink its width to nothing for good
-_FASTEST, _SLOWEST = (
-    constant(0.2),
-    constant(0.03),
-)  # relative steps: quick while young, then slow enough not to chase single misses
+# Relative steps: quick while young, then slow enough not to chase single misses.
+_FASTEST, _SLOWEST = constant(0.2), constant(0.03)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,17 @@ def process_all(partition: Partition, records: Iterable[ConsumerRecord], batch: 
     Models that are alike step ahead together, over one tick each of different streams.
     """
     some: list[tuple[ConsumerRecord, Decoded]] = []
-    widths: dict[str, int] = {}
+    names: set[str] = set()
+    prices = 0
     for record in records:
         decoded = partition.decoded(record)
         name, width = _named(decoded)
-        if name in widths or len(some) == _TOGETHER or (some and sum(widths.values(), width) > _PRICES):
+        if name in names or len(some) == _TOGETHER or (some and prices + width > _PRICES):
             yield _process(partition, some, batch)
-            some, widths = [], {}
+            some, names, prices = [], set(), 0
         some.append((record, decoded))
-        widths[name] = width
+        names.add(name)
+        prices += width
     if some:
         yield _process(partition, some, batch)
 

@@ -13,6 +13,7 @@ twice as much.
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from statistics import median
 from time import perf_counter_ns
@@ -91,13 +92,17 @@ def _units(runs: Runs, profiles: Sequence[Profile], networks: Sequence[bytes]) -
             for profile, network in zip(profiles, networks, strict=True)
             if profile.name == name
         }
-        yield _grown("units", name, runs, lambda size, models=models: served(models[size]))  # type: ignore[misc]
+        yield _grown("units", name, runs, partial(_served, models))
+
+
+def _served(models: Mapping[int, LstmForecaster], size: int) -> Iterator[None]:
+    return served(models[size])
 
 
 def _grown(size_of: str, name: str, runs: Runs, make: Callable[[int], Iterator[None]]) -> Grown:
     """Figures of each size beside the smallest, and the curve."""
     works: Mapping[str, Iterator[None]] = {str(size): make(size) for size in runs.sizes(size_of)}
-    taken = interleaved({size: lambda work=work: timed(work, runs.ticks) for size, work in works.items()}, runs.rounds)  # type: ignore[misc]
+    taken = interleaved({size: partial(timed, work, runs.ticks) for size, work in works.items()}, runs.rounds)
     figures: list[Figure] = []
     for size, values in taken.items():
         smallest = figures[0] if figures else None

@@ -11,6 +11,7 @@ is the median of its ticks, in microseconds. The models are of the weights that 
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -61,8 +62,7 @@ def run(arguments: argparse.Namespace) -> Result:
         "default, engine tick": served(default),
     }
     turns: dict[str, Callable[[], float]] = {
-        name: lambda work=work: timed(work, arguments.ticks)  # type: ignore[misc]
-        for name, work in works.items()
+        name: partial(timed, work, arguments.ticks) for name, work in works.items()
     }
     predicted = _predict()
     turns["model.predict(window)"] = lambda: timed(predicted, min(_PREDICTED, arguments.ticks))

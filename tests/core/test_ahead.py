@@ -1,5 +1,6 @@
 """Steps of models worked out ahead: nothing that comes out is another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -91,7 +92,7 @@ def test_another_tick_than_the_one_foreseen_takes_its_own_step(which: str) -> No
         "other prices": Tick(foreseen.time, {"A": 1.0, "B": 2.0}),
         "a later step": later[0],
         "a gap before it": later[2],
-        "none": Tick(foreseen.time, {"A": None, "B": None}),  # type: ignore[dict-item]
+        "none": Tick(foreseen.time, {"A": math.nan, "B": math.nan}),
     }[which]
 
     step_ahead([(engines[0], foreseen), (engines[1], following(1)[0])])

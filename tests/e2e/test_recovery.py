@@ -135,7 +135,7 @@ async def test_forecasts_and_committed_offset_become_visible_together(
             service.pause()
             await until(lambda: visible_are_the_committed(service), interval=0.01)  # once the markers are written
             service.resume()
-            await until(lambda before=seen: moved_beyond(service, before), interval=0.01)  # type: ignore[misc]
+            await until(partial(moved_beyond, service, seen), interval=0.01)
         await exactly_once(service, feed)
 
 

@@ -2,7 +2,7 @@ import errno
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -231,10 +231,10 @@ def test_an_unknown_protocol_is_named() -> None:
         ModelStore("nowhere://x", keep=1)
 
 
-class _FullAfterTwoFiles(MemoryFileSystem):  # type: ignore[misc]
+class _FullAfterTwoFiles(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     protocol = "full"
-    store: dict[str, Any] = {}  # noqa: RUF012 -- as fsspec's own: shared by all instances
-    pseudo_dirs = [""]  # noqa: RUF012 -- as above
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> Any:
         if len(self.store) >= 2:

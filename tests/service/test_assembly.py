@@ -204,7 +204,7 @@ def test_a_step_of_which_the_log_that_is_read_has_but_the_end_is_none(start: int
     owner = partition(found)
     log.commit(owner, everything_saved(owner, records))
     owner = restored(log, found)
-    read_back(owner, log)  # type: ignore[arg-type]
+    read_back(owner, log)
 
     history = owner.streams["a"].engine.history
     assert history.times.tolist()[0] == START + {0: 0, 1: 1, 2: 2, 3: 2}[start] * MINUTE
@@ -239,7 +239,7 @@ def the_history_is_read_back(found: PartitionSettings, records: list[ConsumerRec
 
     owner = restored(log, found)
     fed(owner, records[cut:])
-    read_back(owner, log)  # type: ignore[arg-type]  # has what is asked of it
+    read_back(owner, log)
 
     for name, stream in undisturbed.streams.items():
         ours, theirs = stream.engine.history, owner.streams[name].engine.history

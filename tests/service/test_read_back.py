@@ -82,9 +82,9 @@ class Log:
             yield self._records[at : min(at + 10, end)]
 
 
-def read_back(found: Partition, log: Log) -> None:
-    broker: Any = log
-    asyncio.run(load_history(broker, TP, found))
+def read_back(found: Partition, log: Any) -> None:
+    """From `log`, which has of a broker what is asked of it."""
+    asyncio.run(load_history(log, TP, found))
 
 
 def minutes(found: Partition, stream: str) -> list[int]:
