@@ -222,7 +222,7 @@ class ForecastEngine:
             return None, self.calibration, drift
         scores = pending.scores(row)
         if self.serving is not None:
-            drift = pending.drifted(drift, row.prices, scores.cells, market)
+            drift = scores.drifted(drift, market)
         return scores, scores.learned(self.calibration), drift
 
     def _run_model(self, previous: int | None, row: Row, market: Market) -> tuple[Serving | None, Floats]:
@@ -245,7 +245,7 @@ class ForecastEngine:
         if not row.whole:
             mask = mask & np.isfinite(market.last) & (market.age <= self.settings.max_stale)
             whole = bool(mask.all())
-        half = calibration.width * market.sigma()
+        half = calibration.width * market.sigma
         return Pending.of(row.time + self.settings.step, mask, market, half, changes, whole=whole)
 
     def widen(self, symbols: Sequence[str]) -> None:

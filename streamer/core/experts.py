@@ -1,8 +1,10 @@
 """Linear experts: sums of known functions of the features, whose coefficients the trainer has fitted."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.core.grid import Floats, constant
 
@@ -10,10 +12,8 @@ OWN, ADDITIVE, VECTOR, READOUT = "own", "additive", "vector", "readout"
 NAMES = (OWN, ADDITIVE, VECTOR, READOUT)
 """Of a symbol's own features; of these, bent too; of them and all others' changes; of all that and hidden state."""
 
-_BENDS = (
-    constant(1.0),
-    constant(2.0),
-)  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
+_BENDS = 2  # tanh(x) and tanh(2 x): small moves revert more than a line says, large ones less
+_BENT = constant(2.0)
 _OTHERS_SHARE = constant(10.0**-0.5)  # the ridge penalty is 10 times as heavy on the many changes of the others
 _MOST_OTHERS = 64  # symbols: beyond, the changes of all others are more noise than news, and cost their square
 
@@ -34,11 +34,11 @@ class Layout:
     @property
     def width(self) -> int:
         """Number of columns."""
-        return (1 + len(_BENDS)) * self.regressors + self.hidden + self.others
+        return (1 + _BENDS) * self.regressors + self.hidden + self.others
 
     def columns(self, expert: str) -> np.ndarray:
         """Mask `(width,)` of the columns that the expert uses."""
-        bent, hidden = self.regressors * (1 + len(_BENDS)), self.regressors * (1 + len(_BENDS)) + self.hidden
+        bent, hidden = self.regressors * (1 + _BENDS), self.regressors * (1 + _BENDS) + self.hidden
         mask = np.zeros(self.width, np.bool_)
         mask[: self.regressors] = True
         if expert in (ADDITIVE, READOUT):
@@ -49,22 +49,23 @@ class Layout:
             mask[hidden:] = True
         return mask
 
-    def basis(self, features: Floats, hidden: Floats, columns: np.ndarray) -> Floats:
+    def basis(self, features: Floats, changes: Floats, hidden: Floats, columns: np.ndarray) -> Floats:
         """The basis of each target, `(..., m, width)`.
 
-        features: of all symbols, `(..., n, F)`. hidden: of each target, `(..., m, units)`. columns: of the targets
-        among the symbols, `(m,)`.
+        features, hidden: of each target, `(..., m, F)` and `(..., m, units)`. changes: of all symbols, `(..., n)`.
+        columns: of the targets among the symbols, `(m,)`.
         """
-        own, width = features[..., columns, : self.regressors], self.regressors
-        basis = np.empty((*own.shape[:-1], self.width))
-        basis[..., :width] = own
-        for number, bend in enumerate(_BENDS, 1):
-            np.tanh(bend * own, out=basis[..., number * width : (number + 1) * width])
+        width = self.regressors
+        basis = np.empty((*features.shape[:-1], self.width))
+        own = basis[..., :width]
+        own[...] = features[..., :width]
+        np.tanh(own, out=basis[..., width : 2 * width])
+        np.tanh(_BENT * own, out=basis[..., 2 * width : 3 * width])
         others = self.width - self.others
         basis[..., others - self.hidden : others] = hidden
         if self.others:
-            basis[..., others:] = features[..., None, :, 0] * _OTHERS_SHARE
-            basis[..., np.arange(len(columns)), others + columns] = 0.0
+            basis[..., others:] = (changes * _OTHERS_SHARE)[..., None, :]
+            basis[..., _numbers(len(columns)), others + columns] = 0.0
         return basis
 
 
@@ -79,3 +80,8 @@ class Experts:
         """Next changes in units of volatility, `(len(NAMES), ..., m)`, from a basis `(..., m, width)`."""
         predicted: Floats = (self.coefficients @ basis[..., None])[..., 0].T.swapaxes(1, -1)
         return predicted
+
+
+@lru_cache(64)
+def _numbers(n: int) -> npt.NDArray[np.intp]:
+    return np.arange(n)

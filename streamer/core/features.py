@@ -5,17 +5,23 @@ One implementation, stepped row by row: the trainer replays the history through 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Protocol
 
 import numpy as np
 
 from streamer.core import volatility
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import Floats, Row, is_finite
 from streamer.core.levels import Levels, bounded
 
 State = Mapping[str, np.ndarray]
-"""Everything of a forecaster that changes from row to row, as named arrays: a value, never changed in place."""
+"""Everything of a forecaster that changes from row to row, as named arrays: a value, never changed in place.
+
+Those of the features, of the mix (`core.mix`) and of the network lie side by side, the first two under `features.` and
+`mix.`; each part finds its own, and gives what has become of them.
+"""
+
+LEVEL, VARIANCE, WEIGHT = "features.level", "features.variance", "features.weight"
+"""What all kinds of features hold: the level last seen, and its volatility, each `(n_symbols,)`."""
 
 CLIP = 6.0  # sigmas: one bad print must not poison the network's state
 
@@ -36,7 +42,7 @@ class FeatureMap(Protocol):
         """How many of them, from the first on, a linear expert uses."""
 
     def initial(self, n_symbols: int) -> State:
-        """State before the first row; `level` is the last one seen of each symbol, NaN before the first."""
+        """State before the first row; `LEVEL` is NaN before the first price."""
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         """Take in one row; returns the new state and the features, shape `(n_symbols, len(names))`.
@@ -53,8 +59,7 @@ class FeatureMap(Protocol):
 class Features:
     """Scaled last change and mask of blanks, per symbol.
 
-    change: what a change is of each. The state holds, per symbol, the `level` last seen (NaN before the first), and
-    the `variance` and `weight` of its volatility.
+    change: what a change is of each.
     """
 
     change: Levels
@@ -74,9 +79,9 @@ class Features:
     def initial(self, n_symbols: int) -> State:
         """State before the first row."""
         return {
-            "level": np.full(n_symbols, np.nan),
-            "variance": np.zeros(n_symbols),
-            "weight": np.zeros(n_symbols),
+            LEVEL: np.full(n_symbols, np.nan),
+            VARIANCE: np.zeros(n_symbols),
+            WEIGHT: np.zeros(n_symbols),
         }
 
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
@@ -86,27 +91,27 @@ class Features:
         break is no one-step change.
         """
         level = self.change.level(row.prices)
-        moved = level - state["level"]
-        if row.whole and not row.is_break and isfinite(np.add.reduce(moved, None)):
-            variance, weight = volatility.update(state["variance"], state["weight"], moved, None)
+        moved = level - state[LEVEL]
+        if row.whole and not row.is_break and is_finite(moved):
+            variance, weight = volatility.update(state[VARIANCE], state[WEIGHT], moved, None)
             out = np.ones((*moved.shape, 2))
             out[..., 0] = bounded(moved / volatility.sigma(variance), CLIP)
-            return {"level": level, "variance": variance, "weight": weight}, out
+            return {LEVEL: level, VARIANCE: variance, WEIGHT: weight}, out
         seen = np.isfinite(moved)
         if row.is_break:
             seen = np.zeros_like(seen)
         moved = np.where(seen, moved, 0.0)
         mask = seen.astype(np.float64)
-        variance, weight = volatility.update(state["variance"], state["weight"], moved, mask)
+        variance, weight = volatility.update(state[VARIANCE], state[WEIGHT], moved, mask)
         scaled = bounded(moved / volatility.sigma(variance), CLIP)
         after = {
-            "level": np.where(np.isnan(level), state["level"], level),
-            "variance": variance,
-            "weight": weight,
+            LEVEL: np.where(np.isnan(level), state[LEVEL], level),
+            VARIANCE: variance,
+            WEIGHT: weight,
         }
         return after, np.stack([scaled, mask], axis=-1)
 
     @staticmethod
     def scale(state: State) -> Floats:
         """Standard deviation of each symbol's changes, known at the state's row, level units, `(n_symbols,)`."""
-        return volatility.sigma(state["variance"])
+        return volatility.sigma(state[VARIANCE])

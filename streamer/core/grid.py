@@ -6,6 +6,7 @@ Ticks lie on multiples of `step` milliseconds since the Unix epoch; a time off t
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -133,7 +134,12 @@ def is_blank(prices: Floats) -> bool:
 
 def is_whole(prices: Floats) -> bool:
     """Whether no price is blank, and each is positive."""
-    return len(prices) > 0 and bool(np.minimum.reduce(prices) > 0.0)  # which is false of NaN
+    return 0 < prices.size == np.count_nonzero(prices > ZERO)  # a minimum takes half as long again
+
+
+def is_finite(values: npt.NDArray[np.floating]) -> bool:
+    """Whether all `values` are numbers; it may say no where their squares are none. A sum takes twice as long."""
+    return isfinite(np.vdot(values, values))
 
 
 def blanks_between(previous: int, row: Row, step: int) -> list[Row]:

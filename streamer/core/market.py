@@ -1,17 +1,17 @@
 """What an engine knows of the prices themselves, whatever model serves."""
 
 from dataclasses import dataclass, replace
-from math import isfinite
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from streamer.core import volatility
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import Floats, Row, is_finite
 from streamer.core.levels import Levels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Market:
     """Per symbol, `(n_symbols,)`: the last price seen, how long ago that was, and its volatility's state.
 
@@ -86,7 +86,7 @@ class Market:
     def after(self, row: Row, missing: int) -> "Market":
         """Take in `row`, whose prices the levels can use, and before which `missing` steps had none."""
         moved = self.levels.between(self.last, row.prices)
-        if row.whole and not row.is_break and isfinite(np.add.reduce(moved)):
+        if row.whole and not row.is_break and is_finite(moved):
             none, (variance, weight) = np.zeros(len(moved)), volatility.update(self.variance, self.weight, moved, None)
             return Market(row.prices, none, none, variance, weight, self.levels)
         known = np.isfinite(moved)
@@ -105,6 +105,7 @@ class Market:
             self.levels,
         )
 
+    @cached_property
     def sigma(self) -> Floats:
         """Standard deviation of one change, `(n_symbols,)`."""
         return volatility.sigma(self.variance)

@@ -35,24 +35,28 @@ _STRETCH = constant(1.25)  # at most
 _LEAST_POWER, _TWO = constant(1e-12), constant(2.0)
 _MOST_OTHERS = 10.0  # symbols: of more, each counts for less, or a thousand others would drown a symbol's own voice
 
+REGRETS, PROPOSALS, MIXED, SCALE = "mix.regrets", "mix.proposals", "mix.mixed", "mix.scale"
+"""Of each expert: sum of its regrets and of their squares, `(2, experts, m)`; what each proposed last, `(experts, m)`;
+what was made of it, `(m,)`, and the unit of it in level units, `(m,)`."""
+
+EVIDENCE = "mix.evidence"
+"""For the guard: sums of what came times what was said, of the squares of what was said, and of the first once more,
+squared, `(3, m)`."""
+
 Arrays = dict[str, np.ndarray]
-"""The first axis of two is that of the experts, the last that of the targets. Streams that are stepped side by side
-have theirs before that of the targets, and each comes out as it would alone, bit for bit."""
+"""The last axis is that of the `m` targets. Streams that are stepped side by side have theirs before it, and each comes
+out as it would alone, bit for bit."""
 
 
 def initial(n_experts: int, n_targets: int) -> Arrays:
     """Nothing is known of any expert."""
     shape = (len(EXTRA) + n_experts, n_targets)
-    zeros = np.zeros(n_targets)
     return {
-        "regret": np.full(shape, _PRIOR),
-        "variance": np.zeros(shape),
-        "proposals": np.zeros(shape),
-        "mixed": zeros,
-        "gain": zeros,
-        "power": zeros,
-        "error": zeros,
-        "scale": zeros,
+        REGRETS: np.stack([np.full(shape, _PRIOR), np.zeros(shape)]),
+        PROPOSALS: np.zeros(shape),
+        MIXED: np.zeros(n_targets),
+        EVIDENCE: np.zeros((3, n_targets)),
+        SCALE: np.zeros(n_targets),
     }
 
 
@@ -62,28 +66,33 @@ def learn(state: State, change: Floats, seen: np.ndarray | None) -> Arrays:
     change: of each target's level, in units of the volatility known when it was forecast, `(m,)`. seen: where it was
     seen, `(m,)`, None: everywhere.
     """
-    proposals, mixed = state["proposals"], state["mixed"]
+    said = state[MIXED]
     discount, decay = _DISCOUNT, _GUARD_DECAY
-    if seen is None:
-        error, said = mixed - bounded(change, _LOSS_CLIP), mixed
-    elif np.count_nonzero(seen):
+    error = said - bounded(change, _LOSS_CLIP)
+    if seen is not None:
+        if not np.count_nonzero(seen):
+            return {name: state[name] for name in (REGRETS, PROPOSALS, MIXED, EVIDENCE, SCALE)}
         change = np.where(seen, change, 0.0)
-        error = np.where(seen, mixed - bounded(change, _LOSS_CLIP), 0.0)
-        said = np.where(seen, mixed, 0.0)
+        error = np.where(seen, error, 0.0)
         discount = np.where(seen, _DISCOUNT, ONE)
         if seen.ndim > 1:  # a stream of which nothing was seen does not change for the others' sake
             decay = np.where(seen.any(-1, keepdims=True), _GUARD_DECAY, ONE)
-    else:
-        return dict(state)
-    regret = _TWO * error * (mixed - proposals)
+    regrets = np.empty(state[REGRETS].shape)
+    np.multiply(_TWO * error, said - state[PROPOSALS], out=regrets[0])
+    np.multiply(regrets[0], regrets[0], out=regrets[1])
+    if seen is not None:
+        said = np.where(seen, said, 0.0)
     agreement = _shared(said * bounded(change, _ERROR_CLIP), _GUARD_SHARING)
+    evidence = np.empty(state[EVIDENCE].shape)
+    np.multiply(said, bounded(change, _GUARD_CLIP), out=evidence[0])
+    np.multiply(said, said, out=evidence[1])
+    np.multiply(agreement, agreement, out=evidence[2])
     return {
-        **state,
-        "regret": discount * state["regret"] + regret,
-        "variance": discount * state["variance"] + regret * regret,
-        "gain": decay * state["gain"] + said * bounded(change, _GUARD_CLIP),
-        "power": decay * state["power"] + said * said,
-        "error": decay * state["error"] + agreement * agreement,
+        REGRETS: discount * state[REGRETS] + regrets,
+        PROPOSALS: state[PROPOSALS],
+        MIXED: state[MIXED],
+        EVIDENCE: decay * state[EVIDENCE] + evidence,
+        SCALE: state[SCALE],
     }
 
 
@@ -92,20 +101,28 @@ def propose(state: State, predictions: Floats, scale: Floats) -> tuple[Arrays, F
 
     scale: one unit in level units, known now, `(m,)`; kept for `learn`.
     """
-    proposals = np.empty(state["proposals"].shape)
+    proposals = np.empty(state[PROPOSALS].shape)
     proposals[0] = 0.0
     proposals[1] = np.add.reduce(predictions, 0) / len(predictions)
     proposals[2:] = predictions
     proposals = bounded(proposals, _PROPOSAL_CLIP)
     mixed = np.add.reduce(weights(state) * proposals, 0)
-    return {**state, "proposals": proposals, "mixed": mixed, "scale": scale}, mixed * guard(state)
+    after = {
+        REGRETS: state[REGRETS],
+        PROPOSALS: proposals,
+        MIXED: mixed,
+        EVIDENCE: state[EVIDENCE],
+        SCALE: scale,
+    }
+    return after, mixed * guard(state)
 
 
 def weights(state: State) -> Floats:
     """Weight of each of `EXTRA` and the experts, `(len(EXTRA) + n_experts, m)`; they add up to 1 per target."""
-    positive = np.maximum(_shared(state["regret"], _SHARING), ZERO) / (ONE + _shared(state["variance"], _SHARING))
+    regret, squares = _shared(state[REGRETS], _SHARING)
+    positive = np.maximum(regret, ZERO) / (ONE + squares)
     total = np.add.reduce(positive, 0)
-    if np.minimum.reduce(total, None) > 0.0:
+    if np.count_nonzero(total > ZERO) == total.size:
         shares: Floats = positive / total
         return shares
     # Where no expert has a positive regret, the mix does as well as any: it stays with what is safest.
@@ -116,8 +133,9 @@ def weights(state: State) -> Floats:
 
 def guard(state: State) -> Floats:
     """Factor from 0, persistence, to 1.25 by which the mix of each target is multiplied, `(m,)`."""
-    gain, power = _shared(state["gain"], _GUARD_SHARING), _shared(state["power"], _GUARD_SHARING)
-    sure = gain - _STANDARD_ERRORS * np.sqrt(state["error"])
+    evidence = state[EVIDENCE]
+    gain, power = _shared(evidence[:2], _GUARD_SHARING)
+    sure = gain - _STANDARD_ERRORS * np.sqrt(evidence[2])
     factor: Floats = np.minimum(np.maximum(sure, ZERO) / np.maximum(power, _LEAST_POWER), _STRETCH)
     return factor
 

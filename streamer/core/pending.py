@@ -10,13 +10,14 @@ import numpy.typing as npt
 from streamer.core.calibration import Calibration
 from streamer.core.drift import Drift
 from streamer.core.forecaster import FORECASTERS, PERSISTENCE, SERVED
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import Floats, Row, constant
 from streamer.core.market import Market
 from streamer.core.outcome import Forecast
 
 Bools = npt.NDArray[np.bool_]
 
-_LOSSES = slice(FORECASTERS.index(SERVED), None, FORECASTERS.index(PERSISTENCE) - FORECASTERS.index(SERVED))
+_LEAST_VARIANCE = constant(1e-100)  # of a price: the largest error's square is still a number, over it
+_SERVED, _PERSISTENCE = FORECASTERS.index(SERVED), FORECASTERS.index(PERSISTENCE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,19 @@ class Scores:
         """`calibration` after them."""
         seen = None if self.seen is None else self.seen.astype(np.float64)
         return calibration.updated(seen, self.missed.astype(np.float64))
+
+    def drifted(self, drift: Drift, market: Market) -> Drift:
+        """`drift` after the loss as served and persistence's, in variances as they were when the forecast was made.
+
+        market: before the prices, in units in which they can be measured.
+        """
+        if not len(self.cells):
+            return drift
+        sigma = market.levels.in_prices(market.sigma, market.last)
+        if self.seen is not None:
+            sigma = sigma.take(self.cells)
+        variance, errors = np.maximum(sigma * sigma, _LEAST_VARIANCE), self.squared_errors
+        return drift.after(errors[:, _SERVED] / variance, errors[:, _PERSISTENCE] / variance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,22 +108,6 @@ class Pending:
         cells = np.flatnonzero(seen)
         errors = self.yhat[:, cells] - prices[cells]
         return Scores(cells, (errors * errors).T, inside[cells], seen, seen & ~inside)
-
-    def drifted(self, drift: Drift, prices: Floats, cells: npt.NDArray[np.intp], market: Market) -> Drift:
-        """`drift` after the loss as served and persistence's, in variances as they were when the forecast was made.
-
-        market: before `prices`, in units in which they can be measured.
-        """
-        if not len(cells):
-            return drift
-        yhat, sigma, levels = self.yhat[_LOSSES], market.sigma(), market.levels
-        if len(cells) < len(self.mask):
-            # a list as index takes five times as long
-            prices, yhat, sigma = prices.take(cells), yhat.take(cells, axis=1), sigma.take(cells)
-            levels = levels.take(cells)
-        errors = levels.between(prices, yhat) / sigma
-        losses = errors * errors
-        return drift.after(losses[0], losses[1])
 
     def widened(self, n_symbols: int) -> "Pending":
         """The same with further symbols on the right, not forecast."""

@@ -19,9 +19,10 @@ def update(variance: Floats, weight: Floats, change: Floats, seen: Floats | None
     (as Adam's bias correction does). change: level change of this print. seen: 1.0 where there was one, else 0.0; None:
     there was one of each.
     """
-    square = change * change
-    known = variance > ZERO
-    square = np.where(known, np.minimum(square, _MOST * variance), square)
+    square, most = change * change, _MOST * variance
+    # Before the first change there is nothing to say how large one may be.
+    bounded = np.minimum(square, most)
+    square = bounded if np.count_nonzero(most) == most.size else np.where(most > ZERO, bounded, square)
     total = _DECAY * weight + ONE
     if seen is None:
         gain = ONE / total

@@ -12,7 +12,7 @@ from streamer.core import volatility
 from streamer.core.adjustment import NEVER, Adjustment
 from streamer.core.buffer import TickBuffer
 from streamer.core.engine import ForecastEngine
-from streamer.core.features import FeatureMap, State
+from streamer.core.features import LEVEL, FeatureMap, State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Levels
 from streamer.errors import TrainingError
@@ -198,7 +198,7 @@ class TrainingSet:
             state, x[index] = features.step(state, row)
             if index in wanted:
                 states[index] = state
-            level[index] = state["level"][columns]
+            level[index] = state[LEVEL][columns]
             scale[index] = features.scale(state)[columns]
             sees[index] = np.isfinite(row.prices[columns])
         own = sees.astype(np.bool_) & ~np.array([row.is_break for row in rows])[:, None]

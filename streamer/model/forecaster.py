@@ -2,8 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from math import isfinite
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy.typing as npt
 
 from streamer.core import experts, mix
 from streamer.core.experts import Experts, Layout
-from streamer.core.features import FeatureMap, Features, State
+from streamer.core.features import LEVEL, FeatureMap, Features, State
 from streamer.core.forecaster import MIX, MODELLED
-from streamer.core.grid import Floats, Row
+from streamer.core.grid import Floats, Row, is_finite
 from streamer.core.levels import Levels
 from streamer.core.market_features import PEERS, MarketFeatures
 from streamer.errors import ArtifactError
@@ -29,7 +28,6 @@ NETWORK = "network"
 PEERS_KEY, EXPERTS_KEY = "features/peers", "experts/coefficients"
 """Where an artifact's weights hold what is no weight of the network."""
 
-_FEATURES = "features."  # prefix in the state, as MIX is; the network's arrays are h0, c0, h1, ...
 _LINEAR = experts.NAMES.index(experts.VECTOR)  # the best of those that are linear in prices seen
 
 Weights = Mapping[str, npt.NDArray[Any]]
@@ -119,8 +117,9 @@ class LstmForecaster:
         return np.array([self.symbols.index(target) for target in self.targets], np.intp)
 
     @cached_property
-    def _all_are_targets(self) -> bool:
-        return self.symbols == self.targets
+    def _chosen(self) -> np.ndarray | slice:
+        """The same as an index; where all symbols are targets, one that copies nothing."""
+        return slice(None) if self.symbols == self.targets else self._columns
 
     @cached_property
     def _stack(self) -> stacked.Layout:
@@ -128,7 +127,7 @@ class LstmForecaster:
 
     def _of_targets(self, values: Floats) -> Floats:
         """Of `values` by symbol those of the targets."""
-        return values if self._all_are_targets else values.take(self._columns, -1)
+        return values[..., self._chosen]
 
     def initial_state(self) -> State:
         """State before any row: arrays of the features, of the mix, and of the network."""
@@ -136,10 +135,8 @@ class LstmForecaster:
 
     def state_of(self, features: State) -> State:
         """The state in which the features are known, and nothing else is."""
-        state = _prefixed(_FEATURES, features) | self.runtime.initial_state()
-        if self.experts is None:
-            return state
-        return state | _prefixed(MIX, mix.initial(1 + len(experts.NAMES), len(self.targets)))
+        mixed = mix.initial(1 + len(experts.NAMES), len(self.targets)) if self.experts else {}
+        return {**features, **self.runtime.initial_state(), **mixed}
 
     def trained_state(self) -> State:
         """State as it stood after the row at `as_of`."""
@@ -151,13 +148,11 @@ class LstmForecaster:
         Changes are `(len(MODELLED), len(targets))`. Without experts the bare network is served, and the linear expert
         is persistence.
         """
-        before = _part(_FEATURES, state)
-        seen, features = self.features.step(before, row)
+        seen, features = self.features.step(state, row)
         output, network = self.runtime.step(self._inputs(features[None])[0], state)
-        heard = self._hear(_part(MIX, state), before, seen, row) if self.experts else {}
+        heard = self._hear(state, seen, row) if self.experts else {}
         mixed, changes = self._predict(seen, features, output.reshape(-1), network, heard)
-        after = _prefixed(_FEATURES, seen) | network
-        return after | _prefixed(MIX, mixed) if mixed else after, changes
+        return {**seen, **network, **mixed}, changes
 
     @cached_property
     def alike(self) -> Hashable:
@@ -169,12 +164,11 @@ class LstmForecaster:
         if len({row.is_break for row in rows}) > 1:
             return [self.step(state, row) for state, row in zip(states, rows, strict=True)]
         state, row = self._stack.stacked(states), _one_row(rows)
-        before = _part(_FEATURES, state)
-        seen, features = self.features.step(before, row)
+        seen, features = self.features.step(state, row)
         output, network = self.runtime.step_all(self._inputs(features), state)
-        heard = self._hear(_experts_first(_part(MIX, state)), before, seen, row) if self.experts else {}
+        heard = self._hear(_streams_inside(state), seen, row) if self.experts else {}
         mixed, changes = self._predict(seen, features, output.reshape(len(rows), -1), network, heard)
-        after = _prefixed(_FEATURES, seen) | network | _prefixed(MIX, _experts_first(mixed))
+        after = {**seen, **network, **_streams_first(mixed)}
         return [(each, changes[:, at]) for at, each in enumerate(self._stack.apart(after, len(rows)))]
 
     def _predict(
@@ -183,7 +177,7 @@ class LstmForecaster:
         """State of the mix, and changes of level, from the network's `output` `(..., len(targets))`."""
         scaled = output.astype(np.float64)
         # A network that went wrong must not silence the stream: no change is persistence.
-        if not isfinite(np.add.reduce(scaled, None)):
+        if not is_finite(scaled):
             scaled[~np.isfinite(scaled)] = 0.0
         scale = self._of_targets(self.features.scale(seen))
         changes = np.zeros((len(MODELLED), *scaled.shape))
@@ -191,44 +185,42 @@ class LstmForecaster:
         if self.experts is None:
             return heard, changes * scale
         last = hidden(network, self.manifest.network, scaled.shape[-1])
-        predicted = np.concatenate(
-            [scaled[None], self.experts.predict(self.experts.layout.basis(features, last, self._columns))]
-        )
+        basis = self.experts.layout.basis(features[..., self._chosen, :], features[..., 0], last, self._columns)
+        predicted = np.empty((1 + len(experts.NAMES), *scaled.shape))
+        predicted[0], predicted[1:] = scaled, self.experts.predict(basis)
         mixed, changes[0] = mix.propose(heard, predicted, scale)
         changes[2] = predicted[1 + _LINEAR]
         return mixed, changes * scale
 
-    def _hear(self, mixed: State, before: State, seen: State, row: Row) -> State:
-        """Tell the mix what came of its last proposals."""
-        scale = mixed["scale"]
-        moved = self._of_targets(seen["level"]) - self._of_targets(before["level"])
-        is_plain = row.whole and not row.is_break and isfinite(np.add.reduce(moved, None))
-        if is_plain and np.minimum.reduce(scale, None) > 0.0:
-            return mix.learn(mixed, moved / scale, None)
+    def _hear(self, state: State, seen: State, row: Row) -> State:
+        """Tell the mix what came of its last proposals; `seen` are the features after `row`."""
+        scale = state[mix.SCALE]
+        moved = self._of_targets(seen[LEVEL]) - self._of_targets(state[LEVEL])
+        if row.whole and not row.is_break and is_finite(moved) and np.count_nonzero(scale) == scale.size:
+            return mix.learn(state, moved / scale, None)
         # A price of its own, a step after the one that it was forecast from.
         came = np.isfinite(self._of_targets(row.prices)) & np.isfinite(moved) & (scale > 0.0)
         if row.is_break:
             came = np.zeros_like(came)
-        return mix.learn(mixed, np.where(came, moved, 0.0) / np.where(scale > 0.0, scale, 1.0), came)
+        return mix.learn(state, np.where(came, moved, 0.0) / np.where(scale > 0.0, scale, 1.0), came)
 
     def shares(self, state: State) -> Mapping[str, Floats]:
         """Share of each expert in what is served next, `(len(targets),)` by name; more than 1 where it is stretched."""
         if self.experts is None:
             return {NETWORK: np.ones(len(self.targets))}
-        mixed = _part(MIX, state)
-        guard = mix.guard(mixed)
-        shares = mix.weights(mixed) * guard
+        guard = mix.guard(state)
+        shares = mix.weights(state) * guard
         shares[0] += np.maximum(1.0 - guard, 0.0)
         return dict(zip((*mix.EXTRA, NETWORK, *experts.NAMES), shares, strict=True))
 
     def _inputs(self, features: Floats) -> np.ndarray:
-        return inputs_of(features, self._columns, pooled=self.manifest.network.mode == "pooled")
+        return inputs_of(features, self._chosen, pooled=self.manifest.network.mode == "pooled")
 
 
-def inputs_of(features: npt.NDArray[Any], columns: np.ndarray, *, pooled: bool) -> np.ndarray:
+def inputs_of(features: npt.NDArray[Any], columns: np.ndarray | slice, *, pooled: bool) -> np.ndarray:
     """Inputs of the network, float32 `(T, rows, inputs)`, from the features `(T, n_symbols, F)`.
 
-    columns: indices of the targets among the symbols. One implementation for training and serving.
+    columns: index of the targets among the symbols. One implementation for training and serving.
     """
     chosen = features[:, columns] if pooled else features.reshape(len(features), 1, -1)
     return np.ascontiguousarray(chosen, np.float32)
@@ -238,7 +230,7 @@ def hidden(network: Mapping[str, np.ndarray], spec: NetworkSpec, targets: int) -
     """Last hidden layers of all members for each target, `(..., targets, units)`; a joint network has one for all."""
     last = np.concatenate([network[name] for name in spec.last_states], axis=-1).astype(np.float64)
     # A state that is no number is the network's fault, and the experts' coefficients would spread it.
-    if not isfinite(np.add.reduce(last, None)):
+    if not is_finite(last):
         last[~np.isfinite(last)] = 0.0
     return last if last.shape[-2] == targets else np.repeat(last, targets, axis=-2)
 
@@ -249,9 +241,14 @@ def _one_row(rows: Sequence[Row]) -> Row:
     return Row(rows[0].time, prices, rows[0].is_break, all(row.whole for row in rows))
 
 
-def _experts_first(mixed: State) -> State:
-    """Arrays of the mix with the axis of the streams behind that of the experts, as `core.mix` has them; and back."""
-    return {name: array.swapaxes(0, -2) for name, array in mixed.items()}
+def _streams_inside(state: State) -> State:
+    """The state of streams side by side with their axis where `core.mix` has it in its arrays."""
+    return {**state, **{name: np.moveaxis(state[name], 0, -2) for name in state if name.startswith(MIX)}}
+
+
+def _streams_first(mixed: State) -> State:
+    """And back."""
+    return {name: np.moveaxis(array, -2, 0) for name, array in mixed.items()}
 
 
 def _features(manifest: Manifest, weights: Weights) -> FeatureMap:
@@ -291,17 +288,3 @@ def _depth(manifest: Manifest) -> int:
 
 def _layout(state: State) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return {name: (value.shape, value.dtype) for name, value in state.items()}
-
-
-def _prefixed(prefix: str, arrays: State) -> dict[str, np.ndarray]:
-    return {prefix + name: value for name, value in arrays.items()}
-
-
-def _part(prefix: str, state: State) -> dict[str, np.ndarray]:
-    return {name: state[full] for full, name in _names_of(prefix, tuple(state))}
-
-
-@lru_cache(64)
-def _names_of(prefix: str, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Of those names that begin with `prefix`, each whole and without it."""
-    return tuple((name, name[len(prefix) :]) for name in names if name.startswith(prefix))

@@ -52,7 +52,8 @@ class Cells:
         kept = start + np.flatnonzero(self.mask[start : max(start, end - 1), target])
         y = np.clip(self.y[kept, target].astype(np.float64), -clip, clip)
         hidden = self.hidden[kept, target : target + 1].astype(np.float64)
-        x = self.layout.basis(self.features[kept].astype(np.float64), hidden, self.columns[target : target + 1])[:, 0]
+        features, column = self.features[kept].astype(np.float64), self.columns[target : target + 1]
+        x = self.layout.basis(features[:, column], features[..., 0], hidden, column)[:, 0]
         weight = _DECAY ** (end - kept)
         weighted = x * weight[:, None]
         return Moment(weighted.T @ x, weighted.T @ y, float(weight @ (y * y)), float(weight.sum()))

@@ -1,6 +1,7 @@
 """What is trained, how, and what it must achieve: plain values that both processes and the manifest share."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 Mode = Literal["pooled", "joint"]
@@ -30,7 +31,7 @@ class Shape:
     outputs: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NetworkSpec:
     """A stack of LSTM layers with a linear head.
 
@@ -64,7 +65,7 @@ class NetworkSpec:
             return Shape(targets, features, 1)
         return Shape(1, symbols * features, targets)
 
-    @property
+    @cached_property
     def last_states(self) -> tuple[str, ...]:
         """Names of the states that hold the members' last hidden layers."""
         depth = len(self.layers)

@@ -121,7 +121,7 @@ def _model(forecaster: LstmForecaster) -> Iterator[None]:
 
 def _features(forecaster: LstmForecaster) -> Iterator[None]:
     state = forecaster.features.initial(len(forecaster.symbols))
-    columns = np.arange(len(forecaster.targets))
+    columns = slice(None)
     pooled = forecaster.manifest.network.mode == "pooled"
     for row in _rows(len(forecaster.symbols)):
         state, features = forecaster.features.step(state, row)
@@ -134,19 +134,19 @@ def _experts(forecaster: LstmForecaster) -> Iterator[None]:
     columns, state = np.arange(len(forecaster.targets)), forecaster.runtime.initial_state()
     features = np.random.default_rng(0).normal(size=(len(forecaster.symbols), len(forecaster.features.names)))
     spec = forecaster.manifest.network
+    layout = forecaster.experts.layout
     while True:
-        forecaster.experts.predict(
-            forecaster.experts.layout.basis(features, hidden(state, spec, len(columns)), columns)
-        )
+        last = hidden(state, spec, len(columns))
+        forecaster.experts.predict(layout.basis(features, features[:, 0], last, columns))
         yield
 
 
 def _mix(forecaster: LstmForecaster) -> Iterator[None]:
     count, draw = len(forecaster.targets), np.random.default_rng(0)
     state: Any = mix.initial(1 + len(experts.NAMES), count)
-    predictions, scale, seen = draw.normal(size=(1 + len(experts.NAMES), count)), np.ones(count), np.ones(count, bool)
+    predictions, scale = draw.normal(size=(1 + len(experts.NAMES), count)), np.ones(count)
     while True:
-        state, _ = mix.propose(mix.learn(state, predictions[0], seen), predictions, scale)
+        state, _ = mix.propose(mix.learn(state, predictions[0], None), predictions, scale)
         yield
 
 

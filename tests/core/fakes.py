@@ -53,7 +53,7 @@ class FakeForecaster(OneByOne):
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         """Take in one row; returns the new state and changes `(3, len(targets))`."""
         features = Features(self.change)
-        seen, x = features.step({name: state[name] for name in ("level", "variance", "weight")}, row)
+        seen, x = features.step(state, row)
         into, recurrent, bias, out = self._weights
         hidden = np.tanh(x.reshape(-1) @ into + state["h0"] @ recurrent + bias).astype(np.float32)
         columns = [self.symbols.index(target) for target in self.targets]

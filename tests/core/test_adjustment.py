@@ -100,7 +100,7 @@ def test_after_a_split_all_is_as_if_prices_had_always_been_in_its_units(
         assert_same_forecast(engine.process(tick), always.process(tick))
     np.testing.assert_allclose(engine.scoreboard.rmse, always.scoreboard.rmse, rtol=1e-7)
     np.testing.assert_allclose(engine.history.prices, always.history.prices, rtol=1e-12)
-    np.testing.assert_allclose(engine.market.sigma(), always.market.sigma(), rtol=1e-9)
+    np.testing.assert_allclose(engine.market.sigma, always.market.sigma, rtol=1e-9)
     assert engine.drift.seen == always.drift.seen
 
 

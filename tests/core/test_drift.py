@@ -11,7 +11,7 @@ import pytest
 from streamer.core import checkpoint
 from streamer.core.drift import CAP, Drift
 from streamer.core.engine import ForecastEngine
-from streamer.core.features import State
+from streamer.core.features import LEVEL, State
 from streamer.core.forecaster import MODELLED
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change, Levels
@@ -143,7 +143,7 @@ class _Reverting(FakeForecaster):
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
         """Take in one row; half of the last change is to be taken back."""
         level = self.change.level(row.prices)
-        moved = np.nan_to_num(level - state["level"])
+        moved = np.nan_to_num(level - state[LEVEL])
         after, _ = super().step(state, row)
         return after, np.stack([-0.5 * moved] * len(MODELLED))
 

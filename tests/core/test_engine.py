@@ -211,7 +211,7 @@ def test_no_price_however_large_or_small_makes_a_figure_that_is_no_number(
             for figures in (outcome.yhat, outcome.lower, outcome.upper, outcome.last):
                 assert np.isfinite(figures).all()
     assert np.isfinite(engine.scoreboard.squared_error_total).all()
-    assert np.isfinite(engine.market.sigma()).all()
+    assert np.isfinite(engine.market.sigma).all()
 
 
 @FEW

@@ -51,11 +51,11 @@ def test_basis_and_predictions_are_those_of_plain_loops(
     features, hidden = rng.normal(size=(7, n, regressors + 2)), rng.normal(size=(7, m, units))
     experts = Experts(layout, rng.normal(size=(m, len(NAMES), layout.width)))
 
-    together = layout.basis(features, hidden, columns)
+    together = layout.basis(features[:, columns], features[..., 0], hidden, columns)
 
     assert together.shape == (7, m, layout.width)
     for t in range(7):
-        basis = layout.basis(features[t], hidden[t], columns)
+        basis = layout.basis(features[t, columns], features[t, :, 0], hidden[t], columns)
         assert basis.tobytes() == together[t].tobytes()
         predicted = experts.predict(basis)
         assert predicted.shape == (len(NAMES), m)
@@ -87,7 +87,7 @@ def test_each_expert_uses_its_parts_of_the_basis_and_no_others(expert: str, used
 def test_its_own_change_is_not_among_the_others_changes() -> None:
     """It is a regressor already, with a tenth of the penalty."""
     layout = Layout.of(regressors=2, hidden=0, n_symbols=4)
-    basis = layout.basis(np.ones((4, 3)), np.zeros((2, 0)), np.array([2, 0]))
+    basis = layout.basis(np.ones((2, 3)), np.ones(4), np.zeros((2, 0)), np.array([2, 0]))
     np.testing.assert_allclose(basis[:, -4:] / OTHERS_SHARE, [[1, 1, 0, 1], [0, 1, 1, 1]])
 
 
@@ -96,7 +96,8 @@ def test_features_beyond_the_regressors_are_not_used() -> None:
     features, hidden = np.random.default_rng(0).normal(size=(2, 5)), np.zeros((2, 1))
     other = features.copy()
     other[:, 2:] = 9.0
-    assert layout.basis(features, hidden, columns).tobytes() == layout.basis(other, hidden, columns).tobytes()
+    bases = [layout.basis(each, each[:, 0], hidden, columns) for each in (features, other)]
+    assert bases[0].tobytes() == bases[1].tobytes()
 
 
 def test_a_basis_changes_nothing_that_it_was_given() -> None:
@@ -104,13 +105,13 @@ def test_a_basis_changes_nothing_that_it_was_given() -> None:
     features, hidden = np.ones((2, 2)), np.ones((2, 1))
     features.setflags(write=False)
     hidden.setflags(write=False)
-    layout.basis(features, hidden, np.array([0, 1]))
+    layout.basis(features, features[:, 0], hidden, np.array([0, 1]))
 
 
 @pytest.mark.parametrize(("n", "others"), [(64, 64), (65, 0), (2_048, 0)])
 def test_of_more_than_64_symbols_the_others_changes_are_left_out(n: int, others: int) -> None:
     layout = Layout.of(regressors=3, hidden=2, n_symbols=n)
     assert (layout.others, layout.width) == (others, 3 * 3 + 2 + others)
-    basis = layout.basis(np.ones((n, 3)), np.ones((n, 2)), np.arange(n))
+    basis = layout.basis(np.ones((n, 3)), np.ones(n), np.ones((n, 2)), np.arange(n))
     assert basis.shape == (n, layout.width)
     assert layout.columns(VECTOR).sum() == 3 + others

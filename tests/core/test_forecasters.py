@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.core.engine import ForecastEngine
-from streamer.core.features import State
+from streamer.core.features import LEVEL, State
 from streamer.core.grid import Floats, Row
 from streamer.core.levels import Change
 from tests.core.conformance import check_forecaster
@@ -29,7 +29,7 @@ def test_the_fake_forecaster_conforms(change: Change, targets: tuple[str, ...]) 
 @dataclass(frozen=True, eq=False)
 class WritesIntoItsState(FakeForecaster):
     def step(self, state: State, row: Row) -> tuple[State, Floats]:
-        state["level"][:] = 1.0
+        state[LEVEL][:] = 1.0
         return super().step(state, row)
 
 

@@ -246,7 +246,7 @@ def test_a_blank_row_teaches_nothing_and_lets_deviations_fade(n: int) -> None:
     features = market(n)
     before, last = run(features, rows_of(walks(50, n)))
     after, found = features.step(before, Row(50, np.full(n, NAN)))
-    for name in ("level", "variance", "weight", "changes", "activity"):
+    for name in (f"features.{each}" for each in ("level", "variance", "weight", "changes", "activity")):
         assert bits(after[name]) == bits(before[name]), name
     assert not found[:, NAMES.index("change")].any()
     for name in ("deviation_5", "market_deviation_5"):

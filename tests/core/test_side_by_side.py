@@ -35,7 +35,8 @@ def market(random: np.random.Generator, n: int) -> FeatureMap:
 
 def aged(state: State, random: np.random.Generator) -> State:
     """The same after any number of rows, where it counts them."""
-    return {**state, "rows": random.integers(0, 3_000, 1).astype(np.float64)} if "rows" in state else state
+    rows = "features.rows"
+    return {**state, rows: random.integers(0, 3_000, 1).astype(np.float64)} if rows in state else state
 
 
 def stacked(states: Sequence[State]) -> State:
@@ -103,6 +104,7 @@ def test_experts(m: int, streams: int, hidden: int, seed: int) -> None:
     linear = Experts(layout, random.normal(size=(m, len(experts.NAMES), layout.width)))
     features, last = random.normal(size=(streams, m, 50)), random.normal(size=(streams, m, hidden))
     columns = random.permutation(m)
-    found: Floats = linear.predict(layout.basis(features, last, columns))
+    found: Floats = linear.predict(layout.basis(features[:, columns], features[..., 0], last, columns))
     for s in range(streams):
-        assert bits(found[:, s].copy()) == bits(linear.predict(layout.basis(features[s], last[s], columns)).copy())
+        alone = layout.basis(features[s, columns], features[s, :, 0], last[s], columns)
+        assert bits(found[:, s].copy()) == bits(linear.predict(alone).copy())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer.core import experts
+from streamer.core import experts, mix
 from streamer.core.experts import NAMES, VECTOR
 from streamer.core.features import State
 from streamer.core.forecaster import MIX
@@ -222,12 +222,11 @@ def test_the_linear_forecaster_is_the_vector_expert_and_the_network_is_served_be
     model, row = fitted.forecaster, list(LONGER.rows())[ROWS]
     state = model.trained_state()
     assert isinstance(model.features, MarketFeatures)
-    before = {name.removeprefix("features."): a for name, a in state.items() if name.startswith("features.")}
-    seen, features = model.features.step(before, row)
+    seen, features = model.features.step(state, row)
     columns = np.array([2, 0])
     y, network = model.runtime.step(features[columns].astype(np.float32), state)
     assert model.experts is not None
-    basis = model.experts.layout.basis(features, hidden(network, NETWORK, 2), columns)
+    basis = model.experts.layout.basis(features[columns], features[:, 0], hidden(network, NETWORK, 2), columns)
     scale = model.features.scale(seen)[columns]
 
     after, changes = model.step(state, row)
@@ -237,7 +236,7 @@ def test_the_linear_forecaster_is_the_vector_expert_and_the_network_is_served_be
     assert hidden(network, NETWORK, 2).shape == (2, 8), "of both members"
     shares = model.shares(after)
     assert list(shares) == ["persistence", "mean", "network", *experts.NAMES]
-    said = np.stack([0.0 * scale, after["mix.proposals"][1], *after["mix.proposals"][2:]])
+    said = np.stack([0.0 * scale, *after[mix.PROPOSALS][1:]])
     served = sum(share * each for share, each in zip(shares.values(), said, strict=True))
     np.testing.assert_allclose(changes[0], served * scale, atol=1e-15)
 
@@ -249,9 +248,10 @@ def test_the_mix_hears_of_a_price_that_came_a_step_later_and_of_nothing_else(jud
     state, _ = model.step(model.trained_state(), Row(row.time, prices))
     came = np.full(3, np.nan) if what == "blank" else prices + 0.1
     after, _ = model.step(state, Row(row.time + 60_000, came, is_break=what == "break"))
-    for name in ("regret", "variance", "gain", "power", "error"):
-        heard = after[MIX + name].tobytes() != state[MIX + name].tobytes()
-        assert heard == (what == "price"), name
+    for name, sums in ((mix.REGRETS, 2), (mix.EVIDENCE, 3)):
+        for each in range(sums):
+            heard = after[name][each].tobytes() != state[name][each].tobytes()
+            assert heard == (what == "price"), (name, each)
 
 
 def test_a_network_that_went_wrong_does_not_reach_experts_and_mix(judged: Fitted) -> None:

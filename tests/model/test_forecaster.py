@@ -112,7 +112,7 @@ def test_changes_are_outputs_times_the_scale_of_their_target(joint: Artifact) ->
     row = rows(walk(2, symbols=3))[1]
     state = model.trained_state()
     features = Features(Levels.starting([Change.LOG_RETURN] * 3))
-    seen, x = features.step({name: state[f"features.{name}"] for name in features.initial(3)}, row)
+    seen, x = features.step(state, row)
     y, _ = StepRuntime(joint.model, rows=1).step(x.reshape(1, -1).astype(np.float32), state)
     _, changes = model.step(state, row)
     np.testing.assert_array_equal(changes[0], y[0].astype(np.float64) * features.scale(seen)[[2, 0]])

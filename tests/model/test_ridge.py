@@ -37,7 +37,8 @@ def seen_by(found: Cells, target: int, end: int, clip: float = np.inf) -> tuple[
     kept = np.flatnonzero(found.mask[: end - 1, target])
     features = found.features[kept].astype(np.float64)
     hidden = found.hidden[kept][:, [target]].astype(np.float64)
-    x = found.layout.basis(features, hidden, found.columns[[target]])[:, 0]
+    column = found.columns[[target]]
+    x = found.layout.basis(features[:, column], features[..., 0], hidden, column)[:, 0]
     root = np.sqrt(0.5 ** ((end - kept) / HALF_LIFE))
     return x * root[:, None], np.clip(found.y[kept, target].astype(np.float64), -clip, clip) * root
 
@@ -221,7 +222,8 @@ def test_fitted_experts_predict_what_the_targets_do() -> None:
     found = cells(noise=0.0)
     fitted = fit(found, STOP_END, same(1e-9))
     t = 900
-    basis = found.layout.basis(found.features[t].astype(float), found.hidden[t].astype(float), found.columns)
+    features, hidden = found.features[t].astype(float), found.hidden[t].astype(float)
+    basis = found.layout.basis(features[found.columns], features[:, 0], hidden, found.columns)
     predicted = fitted.predict(basis)
     assert predicted.shape == (len(experts.NAMES), 3)
     np.testing.assert_allclose(predicted, np.tile(found.y[t], (len(NAMES), 1)), atol=1e-4)
