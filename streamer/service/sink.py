@@ -206,9 +206,10 @@ class AtLeastOnce(_Producing):
 
     async def _in_order(self, records: Sequence[OutputRecord], offset: Offset | None) -> None:
         state = self._outlet.topics.state
-        for part in ((r for r in records if r.topic != state), (r for r in records if r.topic == state)):
-            async with self._sent(part):
-                pass
+        for part in ([r for r in records if r.topic != state], [r for r in records if r.topic == state]):
+            if part:
+                async with self._sent(part):
+                    pass
         if offset is not None:
             await self._consumer.commit(dict([offset]))
 
