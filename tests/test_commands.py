@@ -159,7 +159,53 @@ class TestTrain:
 
         assert code == 0
         assert json.loads(out)["symbols"]["SPREAD"]["n"] > 0
-        assert "not all prices of SPREAD, FLOW are positive, differences are learned there" in err
+        assert f"{data}: not all prices of SPREAD, FLOW are positive, differences are learned there" in err
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("a.csv", "more/a.csv"), "a.csv and more/a.csv have one name, which is to be their stream's: rename one"),
+            (("a.csv", "b.csv"), "b.csv has other columns than a.csv: train it by itself"),
+            (("a.csv", "c.csv"), "c.csv has other steps than a.csv: train it by itself"),
+            (("a.csv", "d.csv"), "d.csv has other kinds of change than a.csv: train it by itself"),
+            (
+                ("a.csv", "e.csv", "--champion", "none"),
+                "--champion: none is no store with a model of 'a' or another of these streams: name the folder that"
+                " --output made",
+            ),
+            (
+                ("a.csv", "--champion", "store"),
+                "--champion: store is a store of models: name one of them, such as store/a/m",
+            ),
+        ],
+    )
+    def test_what_cannot_be_trained_together_or_compared_is_named(
+        self,
+        arguments: tuple[str, ...],
+        said: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, header, first, minutes in (
+            ("a", "A", 100, 1),
+            ("more/a", "A", 100, 1),
+            ("b", "B", 100, 1),
+            ("c", "A", 100, 5),
+            ("d", "A", -3, 1),
+            ("e", "A", 200, 1),
+        ):
+            at = (divmod(i * minutes, 60) for i in range(120))
+            rows = [f"2026-01-05T{hour:02}:{minute:02}:00Z,{first + i % 7}" for i, (hour, minute) in enumerate(at)]
+            path = Path(f"{name}.csv")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("\n".join([f"timestamp,{header}", *rows]))
+        Path("store/a/m").mkdir(parents=True)
+        Path("store/a/m/manifest.json").touch()
+        code, out, err = called(capsys, "train", *arguments)
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1] == f"streamer: {said}"
 
 
 @pytest.mark.parametrize("command", ["run", "tail", "check-config"])

@@ -88,6 +88,8 @@ def _schedule(url: str, stream: str, settings: Settings) -> Schedule:
     swaps = [Swap(**swap) for swap in store.swaps(stream)]
     if not swaps:
         known = [name for name in store.streams() if store.swaps(name)]
-        there = f" ({', '.join(map(repr, known[:_NAMED]))}{', ...' if len(known) > _NAMED else ''})" if known else ""
-        raise UsageError(f"no swap of stream {stream!r} is recorded in {url}: name another{there} with --stream")
+        if not known:
+            raise UsageError(f"no swap is recorded in {url}: a schedule is the store of a daemon, or of a backtest")
+        there = f"{', '.join(map(repr, known[:_NAMED]))}{', ...' if len(known) > _NAMED else ''}"
+        raise UsageError(f"no swap of stream {stream!r} is recorded in {url}: name another ({there}) with --stream")
     return Schedule(swaps, lambda model_id: LstmForecaster.from_artifact(store.load(stream, model_id)))

@@ -123,8 +123,8 @@ def _entry(stream: str, manifest: "Manifest", serving: Mapping[str, Any] | None)
     return {
         "stream": stream,
         "id": manifest.id,
-        "trained_to": format_time(manifest.as_of),
-        "rows": manifest.span.rows,
+        "trained_to": format_time(manifest.trained.last),
+        "rows": manifest.trained.rows,
         "ratio": gate.get("ratio"),
         "persistence_ratio": gate.get("persistence_ratio"),
         "status": status,
@@ -160,8 +160,8 @@ def _print_manifest(body: dict[str, Any]) -> None:
     from streamer.codec import format_time
 
     symbols = body["gate"].pop("symbols", {})
-    for bound in ("first", "last"):
-        body["span"][bound] = format_time(body["span"][bound])
+    for span in filter(None, map(body.get, ("span", "learned"))):
+        span |= {bound: format_time(span[bound]) for bound in ("first", "last")}
     _print_columns([(name, _cell(value)) for name, value in _flat(body)])
     if symbols:
         names = list(next(iter(symbols.values())))

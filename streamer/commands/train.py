@@ -27,13 +27,16 @@ _EPILOG = """\
 examples:
   streamer train prices.csv --output model
   streamer train prices.csv -c streamer.yaml --output model --json
-  streamer train prices.csv --champion model --output challenger    must be no worse than that one
+  streamer train newer.csv --champion model --output challenger     must be no worse, on rows that neither has seen
   streamer train london.csv tokyo.csv --output models               one model for both
 
 The file has a time column, then one column of prices per symbol; its step is found from its rows. The newest share of
 the rows (gate.fraction) is kept from the fit: on it the new model meets the champion, or "same as the last price". One
 that is promoted is then fitted again on all rows (fit.refit). Several files with the same columns are one training: a
-stream each, named as its file, and FOLDER a store of models (models.url).
+stream each, named as its file, and FOLDER a store of models.
+
+It is for seeing what a training gives. A daemon trains its own models and serves no others; what they would have been
+worth on a file, `streamer backtest` says.
 """
 
 
@@ -55,7 +58,7 @@ def add_parser(commands: Any) -> None:
         "--champion",
         type=Path,
         metavar="FOLDER",
-        help="model in service (of several files: the store of theirs), to be compared with",
+        help="model to be compared with (of several files: the store of theirs, as --output made it)",
     )
     parser.add_argument("--threads", type=count, default=1, metavar="N", help="processors to use (default 1)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -108,17 +111,19 @@ def _is_single(pool: "Pool") -> bool:
 
 def _histories(paths: list[Path], settings: "Settings") -> "Pool":
     """One history, or of several files those of streams with their names."""
-    from streamer.model.pool import Pool, shape
+    from streamer.model.pool import Pool, difference
 
     if len(paths) == 1:
         return Pool.load(paths[0]) if paths[0].suffix == ".npz" else Pool({"": _history(paths[0], settings)})
-    sets = {path.stem: _history(path, settings) for path in paths}
-    if len(sets) < len(paths):
-        raise UsageError("two of the files have one name, which is to be their stream's: rename one")
-    first = paths[0]
-    for path in paths[1:]:
-        if shape(sets[path.stem].usable()) != shape(sets[first.stem].usable()):
-            raise UsageError(f"{path} has other columns, changes or steps than {first}: train it by itself")
+    first, by_name = paths[0], {path.stem: path for path in paths}
+    for path in paths:
+        if (other := by_name[path.stem]) is not path:
+            raise UsageError(f"{path} and {other} have one name, which is to be their stream's: rename one")
+    sets = {name: _history(path, settings) for name, path in by_name.items()}
+    usable = sets[first.stem].usable()
+    for name, path in by_name.items():
+        if differs := difference(sets[name].usable(), usable):
+            raise UsageError(f"{path} has other {differs} than {first}: train it by itself")
     return Pool.of(sets)
 
 
@@ -132,10 +137,10 @@ def _history(path: Path, settings: "Settings") -> "TrainingSet":
     prices = read_prices(path, engine.symbols)
     step = found_step(milliseconds(prices.index), str(path))
     if step != engine.step:
-        say(f"the rows keep a step of {step / 1000:g} s, which is used")
+        say(f"{path}: the rows keep a step of {step / 1000:g} s, which is used")
     history = training_set(prices, replace(engine, step=step))
     if switched := _switched(history, engine.changes(prices.columns)):
-        say(f"not all prices of {switched} are positive, differences are learned there")
+        say(f"{path}: not all prices of {switched} are positive, differences are learned there")
     return history
 
 
@@ -151,7 +156,7 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
     from streamer.service import wiring
 
     key = settings.models.signing_key
-    champion = artifact.read(arguments.champion, key) if arguments.champion else None
+    champion = artifact.read(_model_folder(arguments.champion), key) if arguments.champion else None
     with _losses(quiet=arguments.json) as said:
         return fit(
             history,
@@ -166,6 +171,16 @@ def _fit(arguments: argparse.Namespace, settings: "Settings", history: "Training
         )
 
 
+def _model_folder(path: Path) -> Path:
+    """UsageError where it holds no model, but perhaps models."""
+    from streamer.model.artifact import MANIFEST
+
+    within = sorted(path.glob(f"*/*/{MANIFEST}"))
+    if within and not (path / MANIFEST).exists():
+        raise UsageError(f"--champion: {path} is a store of models: name one of them, such as {within[0].parent}")
+    return path
+
+
 def _fit_pool(arguments: argparse.Namespace, settings: "Settings", pool: "Pool") -> "PoolResult":
     from streamer.model.fit import fit_pool
     from streamer.service import wiring
@@ -175,6 +190,11 @@ def _fit_pool(arguments: argparse.Namespace, settings: "Settings", pool: "Pool")
     if arguments.champion:
         store = _store(arguments.champion, key)
         champions = {name: store.load(name, found[0].id) for name in pool.sets if (found := store.list(name))}
+        if not champions:
+            raise UsageError(
+                f"--champion: {arguments.champion} is no store with a model of {next(iter(pool.sets))!r} or another of "
+                "these streams: name the folder that --output made"
+            )
     specs = wiring.network_spec(settings), wiring.fit_spec(settings), wiring.gate_spec(settings)
     with _losses(quiet=arguments.json) as said:
         result = fit_pool(pool, *specs, champions, said, arguments.threads)

@@ -113,6 +113,11 @@ class Adjusted(OneByOne):
         return self.base.as_of
 
     @property
+    def trained_to(self) -> int:
+        """Grid time (ms) of the last row that it has learned from."""
+        return self.base.trained_to
+
+    @property
     def adjusted(self) -> int:
         """Number of the last adjustment that its history had."""
         return self.base.adjusted

@@ -42,6 +42,10 @@ class Forecaster(Protocol):
         """Grid time (ms) of the last row of the history that it was trained and replayed on."""
 
     @property
+    def trained_to(self) -> int:
+        """Grid time (ms) of the last row that it has learned from: `as_of`, but for one that was another stream's."""
+
+    @property
     def adjusted(self) -> int:
         """Number of the last adjustment (`core.adjustment`) that this history had, -1 for none."""
 
@@ -71,12 +75,17 @@ class Forecaster(Protocol):
 
 
 class OneByOne:
-    """What a forecaster inherits whose states take their steps one by one, alike to itself alone."""
+    """What a forecaster inherits that was always one stream's: its states take their steps one by one."""
 
     @property
     def alike(self) -> Hashable:
         """Itself."""
         return self
+
+    @property
+    def trained_to(self: Forecaster) -> int:
+        """Grid time (ms) of the last row of its history."""
+        return self.as_of
 
     def step_all(self: Forecaster, states: Sequence[State], rows: Sequence[Row]) -> list[tuple[State, Floats]]:
         """`step` of each state and row."""

@@ -108,6 +108,11 @@ class LstmForecaster:
         return self.manifest.as_of
 
     @property
+    def trained_to(self) -> int:
+        """Grid time (ms) of the last row that it has learned from."""
+        return self.manifest.trained.last
+
+    @property
     def adjusted(self) -> int:
         """Number of the last adjustment that its history had."""
         return self.manifest.adjusted

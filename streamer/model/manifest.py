@@ -47,6 +47,7 @@ class Manifest:
     environment: package versions and processor, as forecasts are equal bit for bit only on the same.
     files: size and hash by file name. id: see `model_id`. adjusted: number of the last adjustment (`core.adjustment`)
     that its history had. pool: of how many streams the histories were that network and experts were fitted on.
+    learned: the span of the stream that it was taken over from, None where it was trained for its own.
     """
 
     symbols: tuple[str, ...]
@@ -64,11 +65,17 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     adjusted: int = NEVER
     pool: int = 1
+    learned: TrainingSpan | None = None
 
     @property
     def as_of(self) -> int:
         """Grid time (ms) of the last row of its history."""
         return self.span.last
+
+    @property
+    def trained(self) -> TrainingSpan:
+        """What it has learned from, whatever stream's."""
+        return self.learned or self.span
 
     def essentials(self) -> bytes:
         """What makes the model itself, apart from its arrays: the same for the same data and settings."""
@@ -78,8 +85,9 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """JSON with a checksum over all the rest."""
         body = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        if self.pool == 1:
-            del body["pool"]  # as versions before there was any wrote it, and read it
+        for name, value in (("pool", 1), ("learned", None)):
+            if body[name] == value:
+                del body[name]  # as versions before there was any wrote it, and read it
         body["checksum"] = hashlib.sha256(_canonical(body)).hexdigest()
         return json.dumps(body, indent=2, sort_keys=True).encode() + b"\n"
 
@@ -146,9 +154,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _typed(body: dict[str, Any]) -> dict[str, Any]:
     layers = tuple(LayerSpec(**layer) for layer in body["network"]["layers"])
-    span = TrainingSpan(**{name: _integer(value) for name, value in body["span"].items()})
-    if not _EARLIEST <= span.last <= _LATEST:
-        raise ValueError(f"{span.last} is no time")
+    learned = body.get("learned")
     if not isinstance(body["id"], str):
         raise ValueError("id must be a string")
     return body | {
@@ -161,11 +167,19 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
         "pool": _integer(body.get("pool", 1)),
         "network": NetworkSpec(**{**body["network"], "layers": layers}),
         "fit": FitSpec(**body["fit"]),
-        "span": span,
+        "span": _span(body["span"]),
+        "learned": None if learned is None else _span(learned),
         "gate": dict(body["gate"].items()),
         "environment": dict(body["environment"].items()),
         "files": {name: FileEntry(**entry) for name, entry in body["files"].items()},
     }
+
+
+def _span(body: Any) -> TrainingSpan:
+    span = TrainingSpan(**{name: _integer(value) for name, value in body.items()})
+    if not _EARLIEST <= span.last <= _LATEST:
+        raise ValueError(f"{span.last} is no time")
+    return span
 
 
 def _changes(body: dict[str, Any]) -> tuple[Change, ...]:

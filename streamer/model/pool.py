@@ -91,6 +91,19 @@ def shape(training_set: TrainingSet) -> Hashable:
     return frozenset(changes.items()), frozenset(training_set.targets), training_set.step
 
 
+def difference(training_set: TrainingSet, other: TrainingSet) -> str | None:
+    """In what their shapes differ, None where they do not."""
+    pairs = {
+        "columns": (set(training_set.symbols), set(other.symbols)),
+        "targets": (set(training_set.targets), set(other.targets)),
+        "steps": (training_set.step, other.step),
+    }
+    for name, (mine, theirs) in pairs.items():
+        if mine != theirs:
+            return name
+    return None if shape(training_set) == shape(other) else "kinds of change"
+
+
 def fits(training_set: TrainingSet, first: TrainingSet) -> bool:
     """Whether it can be learned from together with `first`; what has no price in either does not count."""
     try:

@@ -48,6 +48,7 @@ def adopted(artifact: Artifact, served: Forecaster, history: TrainingSet, donor:
         symbols=served.symbols,
         targets=served.targets,
         span=TrainingSpan(begin, begin, 1),
+        learned=artifact.manifest.trained,
         adjusted=history.adjusted,
         gate={"promoted": True, "reason": f"taken over from stream {donor!r}", "symbols": {}},
     )

@@ -143,7 +143,7 @@ def _model(engine: ForecastEngine) -> dict[str, Any]:
     swaps = [swap for swap in engine.swaps if swap.model == engine.model_id]
     return {
         "model": engine.model_id,
-        "trained": engine.serving.model.as_of if engine.serving else None,
+        "trained": engine.serving.model.trained_to if engine.serving else None,
         "serves_since": swaps[-1].after if swaps and engine.model_id != PERSISTENCE_MODEL else None,
         "reverted": list(engine.reverted),
     }

@@ -105,7 +105,7 @@ class Telemetry:
             self._metrics.no_model_serves(stream.name)
             return
         model = stream.engine.serving.model
-        self._metrics.model_serves(stream.name, model.id, model.as_of / 1000)
+        self._metrics.model_serves(stream.name, model.id, model.trained_to / 1000)
 
     def gone(self, partition: Partition) -> None:
         """Remove all series of a partition that moved away, those of before it last began anew too."""

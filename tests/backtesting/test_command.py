@@ -296,7 +296,7 @@ def test_models_of_others_are_left_alone(quick: Path) -> None:
         (("none.csv",), "streamer: none.csv cannot be read: "),
         (("prices.csv", "--targets", "A,X"), "streamer: prices.csv has no column 'X', which is to be forecast"),
         (("prices.csv", "--train-fraction", "0.1"), "streamer: prices.csv: too few rows: 120 of 1200 "),
-        (("prices.csv", "--schedule", "none"), "streamer: no swap of stream 'prices-0' is recorded in none: "),
+        (("prices.csv", "--schedule", "none"), "streamer: no swap is recorded in none: a schedule is "),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_wrong_usage(quick: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -224,6 +224,8 @@ def test_a_stream_that_takes_a_model_over_serves_as_one_that_replayed_its_rows(j
 
     assert ready.ticks == 1_000
     assert model.manifest.gate["reason"] == "taken over from stream 'a'"
+    assert (model.as_of, model.trained_to) == (STEP * 300, donor.manifest.as_of)
+    assert model.manifest.trained == donor.manifest.span
     state = model.initial_state()
     for row in list(TrainingSet.of(engine).rows())[-1_000:]:
         state, _ = model.step(state, row)
