@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _CACHED = 8  # models: a swap reloads the champion and perhaps the one before it, of a few streams
 _MAX_NAME = 200  # characters: below the 255 bytes of common file systems, with room for a suffix
 _SWAPS = "swaps"
+_SWAP = {"model": str, "after": int, "restarts": int, "start": str, "ticks": int, "adjusted": int}
 _INPUT = "input.npz"
 _CHECKPOINTS = "checkpoints"
 _CHECKPOINTS_KEPT = 40  # of a stream: those of more than a month, at one a day and a swap a day less
@@ -197,9 +198,10 @@ class ModelStore:
     def _swap(self, path: str) -> dict[str, Any]:
         try:
             swap = json.loads(self._get(path) or b"")
-            if isinstance(swap, dict) and all(isinstance(part, int) for part in _moment(swap)) and "model" in swap:
-                return swap
-        except (ValueError, RecursionError, KeyError):
+            is_typed = {"model", "after"} <= swap.keys() and all(type(swap[name]) is _SWAP[name] for name in swap)
+            if is_typed and swap.get("ticks", 0) >= 0:
+                return dict(swap)
+        except (ValueError, RecursionError, KeyError, AttributeError):
             pass  # said below
         raise ArtifactError(f"{self._fs.unstrip_protocol(path)} is no record of a swap: remove it")
 
@@ -232,9 +234,9 @@ class ModelStore:
         name = path.rpartition("/")[2]
         with self._storage("read"):
             try:
-                if self._fs.size(path) > artifacts.limit(name):
+                if (size := self._fs.size(path)) > artifacts.limit(name):
                     raise ArtifactError(f"{path} has more than {artifacts.limit(name)} bytes: it is foreign")
-                return bytes(self._fs.cat_file(path))
+                return bytes(self._fs.cat_file(path)) if size else b""  # a device, too, would be read for ever
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

@@ -101,7 +101,7 @@ class Together:
     """Implements `trainer.Learner` for all streams that can have one model with `asker`.
 
     A stream that has none yet takes over that of one which has. store: of the models. members: those that the training
-    has the history of.
+    has the history of. done: those of them that are due no more with it, as they are now.
     """
 
     asker: Stream
@@ -109,6 +109,7 @@ class Together:
     store: ModelStore
     sharing: Sharing
     members: dict[str, Stream] = field(default_factory=dict)
+    done: dict[str, Stream] = field(default_factory=dict)
 
     def kin(self) -> dict[str, Stream]:
         """The streams of the asker's shape, itself first; empty where it is not ours any more."""
@@ -134,11 +135,21 @@ class Together:
                 history = TrainingSet.of(stream.engine, most)
                 # Whom the training leaves out has not had one: it stays due.
                 if stream is self.asker or (collected and fits(history, collected[self.asker.name].history)):
-                    stream.engine.policy.joined()
                     self.members[name] = stream
+                    if not self._has_one_for(stream):
+                        self._done_with(name, stream)
                     collected[name] = Collected(history, _champion(stream.engine))
                 await asyncio.sleep(0)
         return collected
+
+    def _has_one_for(self, stream: Stream) -> bool:
+        """Whether a stream can take over the asker's model, and has to be able to where the new one is rejected."""
+        engine = stream.engine
+        return self.asker.engine.serving is not None and engine.serving is None and not engine.reverted
+
+    def _done_with(self, name: str, stream: Stream) -> None:
+        stream.engine.policy.joined()
+        self.done[name] = stream
 
     async def _adopts(self, kin: Mapping[str, Stream]) -> bool:
         """Whether the asker, which has no model yet, has taken over the newest one of the others."""
@@ -150,7 +161,7 @@ class Together:
         donor, theirs = max(served, key=lambda each: each[0].engine.swaps[-1].after)
         # Of a short history half: its oldest rows are let go while the model catches up.
         history = TrainingSet.of(engine, 1 + min(PRIMED, engine.history.capacity // 2))
-        self.members[self.asker.name] = self.asker
+        self.members[self.asker.name] = self.done[self.asker.name] = self.asker
         try:
             model = await asyncio.to_thread(self._adopted, donor.name, theirs, history)
             if model in engine.reverted:
@@ -182,10 +193,12 @@ class Together:
         if found is not collected and found.engine.settings != collected.engine.settings:
             raise LookupError("the stream has other settings by now")
         await worker.install(found, model_id)
+        if self.done.get(stream) is not found:
+            self._done_with(stream, found)
 
     def ended(self) -> None:
         """What came due meanwhile is due now."""
-        for stream in self.members.values():
+        for stream in self.done.values():
             stream.engine.policy.ended()
 
 

@@ -221,13 +221,13 @@ class Trainer:
                 except ArtifactError as error:  # of one stream: the others' champions are rivals enough
                     log.warning("champion passed over at the gate", stream=stream, reason=str(error))
 
-        line = await asyncio.to_thread(fitting.pool_command, folder, settings.config, pool, given())
+        line = await _to_its_end(fitting.pool_command, folder, settings.config, pool, given())
         return await self._in_background(line, settings)
 
     async def _fit(self, folder: Path, stream: str, history: TrainingSet, champion: str | None) -> dict[str, Any]:
         incumbent = None if champion is None else await asyncio.to_thread(self._store.load, stream, champion)
         settings = self.settings
-        line = await asyncio.to_thread(fitting.command, folder, settings.config, history, incumbent)
+        line = await _to_its_end(fitting.command, folder, settings.config, history, incumbent)
         return await self._in_background(line, settings)
 
     async def _in_background(self, line: list[str], settings: TrainerSettings) -> dict[str, Any]:
@@ -279,10 +279,21 @@ async def _tail(stream: asyncio.StreamReader | None, most: int) -> list[str]:
     return fitting.tail(bytes(tail))
 
 
+async def _to_its_end(work: Callable[..., list[str]], *arguments: Any) -> list[str]:
+    """In a thread, which a cancel waits for: it writes to a folder that is removed then."""
+    running = asyncio.create_task(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the process group if it still runs, and reap it."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        async with asyncio.timeout(_KILL_GRACE):
-            await process.wait()
+        # A TimeoutError would be taken for the training's, and hide that the daemon is to end.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_GRACE):
+                await process.wait()

@@ -19,6 +19,7 @@ _SHOWN = 5  # differences that are told of a stream, and fields of each
 _WINDOW = 100_000  # offsets that a second forecast may lie behind the first: more than any batch that is sent again
 _PENDING_BYTES = 64 * 2**20  # forecasts that wait for the one that was published
 _NO_INPUT = "its input has expired"
+_NO_OUTPUT = "what was published of it has expired"
 _FAR_BEHIND = f"published again more than {_WINDOW:,} offsets later"
 
 
@@ -84,15 +85,17 @@ class Comparison:
     """Of one partition: `expect` for each input record in order, `publish` for each forecast as it was published.
 
     Forecasts may come in any order that lags or repeats by no more than some thousand offsets; memory is bounded.
-    codec: of the forecasts. source: `<input topic>-<partition>`. start, end: offsets that are asked for.
+    codec: of the forecasts. source: `<input topic>-<partition>`. start, end: offsets that are asked for. expired: input
+    offset up to which (exclusive) what was published may be there no more.
     """
 
     def __init__(self, codec: Codec, source: str, start: int, end: int) -> None:
         self.tallies: dict[str, Tally] = {}
         self.foreign = 0
+        self.expired = 0
         self._codec = codec
         self._prefix = f"{source}-".encode()
-        self._start, self._end = start, end
+        self._start, self.end = start, end
         self._window: OrderedDict[int, _Offset] = OrderedDict()
         self._pending = 0
         self._forgotten = -1
@@ -122,16 +125,20 @@ class Comparison:
 
     def _forget(self) -> None:
         self._forgotten, oldest = self._window.popitem(last=False)
-        if oldest.value is not None:
-            self._pending -= len(oldest.value)
-            tally = self.tally(oldest.stream)
+        tally, is_forecast = self.tally(oldest.stream), oldest.value is not None
+        self._pending -= len(oldest.value or b"")
+        if oldest.seen is None and oldest.reason is None and self._forgotten < self.expired:
+            tally.judged -= 1
+            tally.forecasts -= is_forecast
+            tally.unjudged[_NO_OUTPUT] += 1
+        elif is_forecast:
             tally.missing += 1
             tally.note(self._forgotten, "no forecast was published")
 
     def source(self, record: ConsumerRecord) -> int | None:
         """Input offset of a published forecast; None where it is none of this partition's."""
         for name, value in record.headers:
-            if name == "ce_id" and value.startswith(self._prefix):
+            if name == "ce_id" and value is not None and value.startswith(self._prefix):
                 number = value.removeprefix(self._prefix)
                 return int(number) if number.isdigit() and len(number) < 20 else None
         return None
@@ -142,7 +149,7 @@ class Comparison:
         if offset is None:
             self.foreign += 1
             return
-        if not self._start <= offset < self._end:
+        if not self._start <= offset < self.end:
             return
         stream = (record.key or b"").decode(errors="replace")
         found = self._window.get(offset)

@@ -157,6 +157,9 @@ class Verifier:
         first, _ = await self._broker.offsets(tp)
         # What is committed in the input may yet lack its markers here: those transactions are waited for.
         end = await self._broker.high_watermark(tp)
+        if first:
+            oldest = await self._first_source(tp, comparison, first, end)
+            comparison.expired = comparison.end if oldest is None else oldest
         start = await self._before(tp, comparison, (first, end), begin)
         async for records in self._broker.read(tp, start, end):
             await decoding.prepare(self._settings.codec, records)

@@ -59,10 +59,10 @@ async def tamper(service: Service, offset: int) -> None:
     await producer.stop()
 
 
-async def expire(service: Service, before: int) -> None:
+async def expire(service: Service, before: int, role: str = "prices") -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=service.bootstrap)
     await admin.start()
-    await admin.delete_records({TopicPartition(service.topic("prices"), 0): RecordsToDelete(before_offset=before)})
+    await admin.delete_records({TopicPartition(service.topic(role), 0): RecordsToDelete(before_offset=before)})
     await admin.close()
 
 
@@ -96,6 +96,13 @@ async def test_what_was_published_is_computed_again_and_what_was_not_made_by_us_
     assert found[stream]["unjudged"]["its input has expired"] == 200
     assert found[stream]["judged"] >= 50, "from the checkpoint of the first swap on"
     assert found[stream]["judged"] + sum(found[stream]["unjudged"].values()) == 350
+
+    gone = next(r for r in (await service.published()).forecasts if json.loads(r.value)["source"]["offset"] == 320)
+    await expire(service, gone.offset, "forecasts")
+    code, found = await verify(service, "--to", "350")
+    assert code == 0
+    assert found[stream]["unjudged"].pop("what was published of it has expired") > 0
+    assert found[stream]["judged"] == found[stream]["equal"] == 30
 
     (Path(service.settings["models"]["url"]) / stream / model / "manifest.json").unlink()
     _, found = await verify(service, "--from", "345", "--to", "350")

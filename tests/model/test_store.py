@@ -10,6 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from streamer.errors import ArtifactError, ConfigError
 from streamer.model.artifact import MANIFEST
+from streamer.model.kept import Checkpoint
 from streamer.model.manifest import MAX_MANIFEST_BYTES
 from streamer.model.store import ModelStore, quote_name
 from tests.model.helpers import STEP, artifact, bits
@@ -187,9 +188,22 @@ def test_streams_are_listed_by_name_whatever_that_is(store: ModelStore) -> None:
     assert store.streams() == sorted(names), "of the long one only a hash is kept"
 
 
-def test_a_damaged_record_of_a_swap_is_named(store: ModelStore) -> None:
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{",
+        "[]",
+        '{"after": 7}',
+        '{"after": 7, "model": null}',
+        '{"after": true, "model": "m"}',
+        '{"after": 7, "model": "m", "ticks": "2"}',
+        '{"after": 7, "model": "m", "ticks": -1}',
+        '{"after": 7, "model": "m", "more": 1}',
+    ],
+)
+def test_a_damaged_record_of_a_swap_is_named(store: ModelStore, record: str) -> None:
     store.record_swap(STREAM, {"model": "m", "after": 7})
-    put(store, "0-7.json", b"{", "swaps")
+    put(store, "0-7.json", record.encode(), "swaps")
     with pytest.raises(ArtifactError, match=r"0-7\.json is no record of a swap"):
         store.swaps(STREAM)
 
@@ -256,3 +270,14 @@ def test_a_record_of_a_swap_holds_what_it_was_given(tmp_path: Path) -> None:
     ModelStore(str(tmp_path), keep=1).record_swap(STREAM, swap)
     path = tmp_path / STREAM / "swaps" / "0-60000.json"
     assert json.loads(path.read_text(encoding="utf-8")) == swap
+
+
+def test_what_has_no_size_is_not_read(tmp_path: Path) -> None:
+    """A device has no end either: a link to one would take all memory."""
+    place = Checkpoint(0, 7, 0, True, "m")
+    store = ModelStore(str(tmp_path), keep=1)
+    store.save_checkpoint(STREAM, place, b"snapshot")
+    path = tmp_path / STREAM / "checkpoints" / place.name
+    path.unlink()
+    path.symlink_to("/proc/self/status")
+    assert store.load_checkpoint(STREAM, place) == b""

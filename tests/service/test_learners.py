@@ -194,3 +194,32 @@ async def test_who_asks_an_operator_for_a_training_gets_one(process: Process) ->
     with capture_logs() as said:
         assert len(await process.learner(asker).collect(waited=False)) == 2
     assert not said, "it did not even try"
+
+
+@pytest.mark.parametrize("ticks", [110, 120], ids=["young", "due"])
+async def test_a_stream_without_a_model_takes_over_that_of_the_others_after_a_training_that_was_rejected(
+    process: Process, ticks: int
+) -> None:
+    """It would wait for a whole turn, though a model that is better than none is there."""
+    asker, joining = process.stream("asker"), process.stream("joining", ticks)
+    put_into_service(asker.engine, fake(asker.engine))
+    learner = process.learner(asker)
+    assert list(await learner.collect(waited=False)) == ["asker", "joining"]
+    learner.ended()
+
+    run(joining.engine, walk(120)[ticks:])
+    assert [each.engine.policy.wanted for each in (asker, joining)] == [None, Reason.SCHEDULE]
+
+
+async def test_a_stream_that_was_given_a_model_wants_none_even_if_it_was_restored_meanwhile(process: Process) -> None:
+    """A reload, or a broker that was away for a moment, would have all train once more."""
+    asker, joining = process.stream("asker"), process.stream("joining")
+    put_into_service(asker.engine, fake(asker.engine))
+    learner = process.learner(asker)
+    await learner.collect(waited=False)
+    restored = process.stream("asker")
+    await learner.install("asker", "m2")
+    await learner.install("joining", "m3")
+    learner.ended()
+    assert [each.engine.policy.wanted for each in (restored, joining)] == [None, None]
+    assert [each.engine.policy.due_at for each in (restored, joining)] == [170, 170]

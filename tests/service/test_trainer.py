@@ -1,6 +1,8 @@
 """The queue of trainings: one at a time, one for each stream, each told whether it had to wait."""
 
 import asyncio
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamer.errors import ArtifactError
+from streamer.model.artifact import Artifact
 from streamer.model.dataset import TrainingSet
 from streamer.model.pool import Pool
 from streamer.model.store import ModelStore
@@ -142,11 +145,12 @@ class All:
     """Streams that are ours."""
 
     sets: Mapping[str, TrainingSet]
+    champion: str | None = None
     installed: list[str] = field(default_factory=list)
 
     async def collect(self, waited: bool) -> Mapping[str, Collected]:
-        """All of them, without a model so far."""
-        return {stream: Collected(history, None) for stream, history in self.sets.items()}
+        """All of them, with one model or none."""
+        return {stream: Collected(history, self.champion) for stream, history in self.sets.items()}
 
     def reverted(self, stream: str, model_id: str) -> bool:
         """None was."""
@@ -176,3 +180,43 @@ async def test_what_the_store_refuses_of_one_stream_keeps_no_model_from_the_othe
 
     assert outcomes == {"a": RetrainOutcome.PROMOTED, "b": RetrainOutcome.FAILED, "c": RetrainOutcome.PROMOTED}
     assert streams.installed == ["a", "c"]
+
+
+class Slow(ModelStore):
+    """A store that gives a model only when it may."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, keep=1)
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def load(self, stream: str, model_id: str) -> Artifact:
+        """Blocks."""
+        self.asked.set()
+        self.may.wait()
+        return super().load(stream, model_id)
+
+
+async def test_a_stop_while_a_training_is_being_prepared_ends_it_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread may write to its folder just then: what cannot be removed for that must not hide the stop."""
+    folders, store = tmp_path / "folders", Slow(str(tmp_path / "models"))
+    folders.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folders))
+    champion = artifact()
+    for stream in "abc":
+        store.save(stream, champion)
+    trainer = Trainer(TrainerSettings("", 1.0, 1 << 30), store, lambda *_: None)
+    trainer.request(Job("a", "schedule", All({each: training_set(walk(120)) for each in "abc"}, champion.id)))
+    running = asyncio.create_task(trainer.run())
+    await eventually(store.asked.is_set)
+
+    running.cancel()
+    await asyncio.sleep(0)
+    store.may.set()
+    done, _ = await asyncio.wait([running], timeout=10.0)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+    assert done
+    assert running.cancelled()
+    assert not list(folders.iterdir())
