@@ -29,8 +29,12 @@ code that serves, and compares it with the one that was published: bit for bit o
 versions it was served with, else to 1e-6. It begins at the newest checkpoint before the range, which the daemon keeps
 in the store at each swap, once a day of the ticks' time, and after a start. What it cannot judge, it says, and why.
 
-exit codes: 0 all that could be judged is equal; 1 something differs, is missing, or should not be there; 3 nothing
-could be judged, or the configuration is of no use.
+columns: JUDGED input offsets, of which so many have FORECASTS; EQUAL in all bytes; WITHIN 1e-6, where bits need not be
+equal; DIFFERENT; MISSING: nothing was published; UNEXPECTED: a forecast of a message that has none; DOUBLED: published
+once more, in the same bytes, which at least once may do.
+
+exit codes: 0 all that could be judged is equal; 1 something differs, is missing, or should not be there (by
+kafka.delivery exactly_once nothing is there twice); 3 nothing could be judged, or the configuration is of no use.
 """
 
 
@@ -89,7 +93,8 @@ def handle(arguments: argparse.Namespace) -> int:
         print(json.dumps(_as_json(found), indent=2))
     else:
         _print(found)
-    return _code(found)
+    _explain(found, asked, settings.kafka.topics.forecasts)
+    return _code(found, is_once=settings.kafka.delivery == "exactly_once")
 
 
 async def _verify(settings: "Settings", asked: "Asked") -> "list[Judged]":
@@ -133,16 +138,19 @@ def _rows(found: "Sequence[Judged]") -> "Iterator[tuple[Judged, str, Tally]]":
             yield judged, name, tally
 
 
-def _code(found: "Sequence[Judged]") -> int:
+def _code(found: "Sequence[Judged]", *, is_once: bool) -> int:
     tallies = [tally for _, _, tally in _rows(found)]
-    if any(tally.faults for tally in tallies):
+    if any(tally.faults or (is_once and tally.doubled) for tally in tallies):
         return ExitCode.FAILURE
     return ExitCode.STOPPED if any(tally.judged for tally in tallies) else ExitCode.UNMENDABLE
 
 
-def _comparison(tally: "Tally") -> str:
+def _comparison(tally: "Tally") -> str | None:
+    """What was compared by, None where nothing was."""
     from streamer.verification.comparison import TOLERANCE
 
+    if not tally.judged:
+        return None
     return f"{TOLERANCE:g}" if tally.others else "bits"
 
 
@@ -152,7 +160,7 @@ def _as_json(found: "Sequence[Judged]") -> dict[str, Any]:
         entry = {"stream": name or None, "partition": judged.partition, **asdict(tally)}
         entry |= {"others": sorted(tally.others), "sections": sorted(tally.sections)}
         streams.append(entry | {"unjudged": dict(tally.unjudged), "comparison": _comparison(tally)})
-    names = ("partition", "start", "end", "replayed", "foreign", "seconds")
+    names = ("partition", "start", "end", "replayed", "published", "foreign", "seconds")
     return {"partitions": [{name: getattr(each, name) for name in names} for each in found], "streams": streams}
 
 
@@ -165,10 +173,15 @@ def _print(found: "Sequence[Judged]") -> None:
     for judged, name, tally in _rows(found):
         cells = [f"{getattr(tally, count)}" for count in counts]
         where = escaped(name) or "-"
-        rows.append([where, str(judged.partition), *cells, str(tally.unjudged.total()), _comparison(tally)])
+        rows.append([where, str(judged.partition), *cells, str(tally.unjudged.total()), _comparison(tally) or "-"])
         notes += [f"{where}: {count} not judged: {escaped(reason)}" for reason, count in tally.unjudged.items()]
         for each in tally.differences:
             notes += [f"{where}: offset {each.offset}: {escaped(what)}" for what in each.what]
+        if tally.again:
+            more = ", ..." if tally.doubled > len(tally.again) else ""
+            notes.append(f"{where}: published once more, in the same bytes: {', '.join(map(str, tally.again))}{more}")
+        if tally.untold:
+            notes.append(f"{where}: and {tally.untold:,} more")
         if tally.others:
             notes.append(
                 f"{where}: not to the bit, as these are others than where it was served: {_names(tally.others)}"
@@ -180,14 +193,26 @@ def _print(found: "Sequence[Judged]") -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for note in notes:
         print(note)
+
+
+def _explain(found: "Sequence[Judged]", asked: "Asked", forecasts: str) -> None:
+    """What was gone through, and why there is nothing where there is nothing."""
     for judged in found:
-        number, rate = judged.partition, judged.replayed / max(judged.seconds, 1e-9)
+        where = f"partition {judged.partition}"
+        if judged.start >= judged.end:
+            say(f"{where}: there is nothing from offset {judged.start} on, as the group has come to {judged.end}")
+            continue
+        rate = judged.replayed / max(judged.seconds, 1e-9)
         say(
-            f"partition {number}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records"
-            f" in {judged.seconds:.1f} s, {rate:,.0f} a second"
+            f"{where}, offsets {judged.start} to {judged.end}: {judged.replayed:,} records in {judged.seconds:.1f} s,"
+            f" {rate:,.0f} a second"
         )
+        if not judged.published and any(tally.forecasts for tally in judged.tallies.values()):
+            say(f"{where}: topic {forecasts!r} has no forecast of it at all: see kafka.topics.forecasts")
     if not found:
         say("the group has committed nothing yet")
+    elif asked.stream is not None and not any(asked.stream in judged.tallies for judged in found):
+        say(f"--stream: there is no record of {asked.stream!r} among those")
 
 
 def _names(found: "set[str]") -> str:

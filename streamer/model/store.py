@@ -60,6 +60,11 @@ class ModelStore:
         self._cache: OrderedDict[tuple[str, str], Artifact] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def root(self) -> str:
+        """Where that is: whole path of a folder, or what object storage calls it."""
+        return self._root
+
     def save(self, stream: str, artifact: Artifact) -> None:
         """Store a model; the manifest goes last, so that a partial one is never listed."""
         folder = self._model(stream, artifact.id)

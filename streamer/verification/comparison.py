@@ -36,8 +36,9 @@ class Tally:
     """What came of one stream.
 
     judged: offsets whose outcome is known; forecasts: those of them that have one. equal: in all bytes. within: by
-    `TOLERANCE`, where bits need not be equal. doubled: further forecasts of an offset, equal to the first. unjudged:
-    offsets by reason. others: what is other here than where it was served. sections: of the settings, too.
+    `TOLERANCE`, where bits need not be equal. doubled: further forecasts of an offset, equal to the first, again:
+    offsets of the first of those. unjudged: offsets by reason. untold: differences beyond those that are kept. others:
+    what is other here than where it was served. sections: of the settings, too.
     """
 
     judged: int = 0
@@ -50,6 +51,8 @@ class Tally:
     doubled: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
+    untold: int = 0
+    again: list[int] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
     sections: set[str] = field(default_factory=set)
 
@@ -60,7 +63,9 @@ class Tally:
 
     def note(self, offset: int, *what: str) -> None:
         """Tell of an offset, if it is one of the first."""
-        if len(self.differences) < _SHOWN:
+        if len(self.differences) == _SHOWN:
+            self.untold += 1
+        else:
             more = [] if len(what) <= _SHOWN else [f"{len(what) - _SHOWN} more"]
             self.differences.append(Difference(offset, (*what[:_SHOWN], *more)))
 
@@ -91,7 +96,7 @@ class Comparison:
 
     def __init__(self, codec: Codec, source: str, start: int, end: int) -> None:
         self.tallies: dict[str, Tally] = {}
-        self.foreign = 0
+        self.published = self.foreign = 0
         self.expired = 0
         self._codec = codec
         self._prefix = f"{source}-".encode()
@@ -149,6 +154,7 @@ class Comparison:
         if offset is None:
             self.foreign += 1
             return
+        self.published += 1
         if not self._start <= offset < self.end:
             return
         stream = (record.key or b"").decode(errors="replace")
@@ -163,6 +169,7 @@ class Comparison:
         if found.seen is not None:
             if found.seen == digest:
                 tally.doubled += 1
+                tally.again += [offset] if len(tally.again) < _SHOWN else []
             else:
                 self._wrong(offset, found, tally, "published again with other bytes")
             return
@@ -177,7 +184,7 @@ class Comparison:
         if value == ours and stream == found.stream:
             tally.equal += 1
             return
-        what = [] if stream == found.stream else [f"key: {stream!r} there, {found.stream!r} here"]
+        what = [] if stream == found.stream else [f"key: published {stream!r}, computed {found.stream!r}"]
         what += self._unlike(value, ours, 0.0 if found.exact else TOLERANCE)
         if what:
             self._wrong(offset, found, tally, *what)
@@ -210,13 +217,13 @@ def _differences(path: str, there: Any, here: Any, tolerance: float) -> Iterator
         for name in dict.fromkeys((*here, *there)):
             below = f"{path}.{name}" if path else str(name)
             if name not in there or name not in here:
-                yield f"{below}: only {'here' if name in here else 'there'}"
+                yield f"{below}: only {'computed' if name in here else 'published'}"
             else:
                 yield from _differences(below, there[name], here[name], tolerance)
     elif there != here and not (
         _is_number(there) and _is_number(here) and math.isclose(there, here, rel_tol=tolerance)
     ):
-        yield f"{path}: {there!r} there, {here!r} here"
+        yield f"{path}: published {there!r}, computed {here!r}"
 
 
 def _is_number(value: object) -> bool:

@@ -12,7 +12,7 @@ from streamer import decoding
 from streamer.core.forecaster import Forecaster
 from streamer.core.outcome import Forecast
 from streamer.dead_letters import DeadLetter
-from streamer.errors import UsageError
+from streamer.errors import ConfigError, UsageError
 from streamer.model.dataset import TrainingSet
 from streamer.model.forecaster import LstmForecaster
 from streamer.model.store import ModelStore
@@ -44,13 +44,15 @@ class Asked:
 class Judged:
     """One partition: which input offsets `[start, end)`, how many records were replayed for that, what came of it.
 
-    foreign: records of the forecast topic that are no forecasts of this partition. seconds: of the replay.
+    published, foreign: records of the forecast topic that are forecasts of this partition, and others. seconds: of the
+    replay.
     """
 
     partition: int
     start: int
     end: int
     replayed: int
+    published: int
     foreign: int
     seconds: float
     tallies: dict[str, Tally]
@@ -73,6 +75,10 @@ class Verifier:
         """Judge what is asked for. UsageError where there is no such partition; BrokerError, ConfigError."""
         if asked.partition is not None and asked.partition >= partitions:
             raise UsageError(f"--partition: found {asked.partition}, the input has {partitions}, counted from 0")
+        if asked.start is not None and asked.end is not None and asked.start >= asked.end:
+            raise UsageError(f"--from {asked.start} is not before --to {asked.end}")
+        if not await asyncio.to_thread(self._store.streams):
+            raise ConfigError(f"models.url: {self._store.root} holds no streams: name the store of the daemon")
         numbers = range(partitions) if asked.partition is None else [asked.partition]
         return [found for number in numbers if (found := await self._partition(asked, number)) is not None]
 
@@ -84,6 +90,8 @@ class Verifier:
         if committed is None:
             return None
         end = min(each for each in (asked.end, committed, behind) if each is not None)
+        if asked.start is not None and asked.start >= end:
+            return Judged(number, asked.start, end, 0, 0, 0, 0.0, {})
         began = time.perf_counter()
         comparison = Comparison(self._settings.codec, f"{tp.topic}-{number}", asked.start or 0, end)
         replay = self._replay(tp, first, asked.stream, await self._unexplained(tp))
@@ -97,7 +105,8 @@ class Verifier:
         for name, tally in tallies.items():
             tally.sections |= replay.sections.get(name, set())
         seconds = time.perf_counter() - began
-        return Judged(number, asked.start or first, end, replayed, comparison.foreign, seconds, tallies)
+        counted = replayed, comparison.published, comparison.foreign
+        return Judged(number, asked.start or first, end, *counted, seconds, tallies)
 
     def _replay(self, tp: TopicPartition, first: int, only: str | None, refused: dict[int, str]) -> Replay:
         def load(stream: str, model_id: str) -> Forecaster:

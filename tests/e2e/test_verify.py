@@ -30,6 +30,16 @@ async def verify(service: Service, *arguments: str, settings: dict[str, Any] | N
     return done.returncode, found
 
 
+async def refused(service: Service, *arguments: str, settings: dict[str, Any] | None = None) -> str:
+    """What it says where there is nothing to judge."""
+    config = service.folder / "verify.json"
+    config.write_text(json.dumps(settings or service.settings))
+    command = [sys.executable, "-m", "streamer", "verify", *arguments, "-c", str(config)]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode in (2, 3), done.stderr
+    return done.stderr
+
+
 async def served(bootstrap: str, folder: Path, prices: str, feed: Feed) -> tuple[Service, str]:
     """A daemon that has trained, swapped and been killed once, and is stopped; with the model of the first swap."""
     service = Service(bootstrap, folder, prices, gate={"tolerance": 1.0}, kafka={"instance_id": "one"})
@@ -48,14 +58,15 @@ async def served(bootstrap: str, folder: Path, prices: str, feed: Feed) -> tuple
     return service, swap["model"]
 
 
-async def tamper(service: Service, offset: int) -> None:
-    """Publish the forecast of an input offset once more, with another price in it."""
+async def publish_again(service: Service, offset: int, by: float = 0.0) -> None:
+    """Publish the forecast of an input offset once more, `by` so much higher."""
     record = next(r for r in (await service.published()).forecasts if json.loads(r.value)["source"]["offset"] == offset)
     value = json.loads(record.value)
-    value["yhat"]["a"] += 1.0
+    value["yhat"]["a"] += by
+    data = json.dumps(value).encode() if by else record.value
     producer = AIOKafkaProducer(bootstrap_servers=service.bootstrap)
     await producer.start()
-    await producer.send_and_wait(record.topic, json.dumps(value).encode(), record.key, 0, headers=list(record.headers))
+    await producer.send_and_wait(record.topic, data, record.key, 0, headers=list(record.headers))
     await producer.stop()
 
 
@@ -80,12 +91,30 @@ async def test_what_was_published_is_computed_again_and_what_was_not_made_by_us_
     code, found = await verify(service, "--from", "380", "--to", "390")
     assert (code, found[stream]["judged"], found[stream]["equal"]) == (0, 10, 10)
 
+    code, found = await verify(service, "--stream", "another")
+    assert (code, found) == (3, {})
+    for arguments, said in (
+        (("--from", "9", "--to", "3"), "--from 9 is not before --to 3"),
+        (("--from", "5000"), "there is nothing from offset 5000 on, as the group has come to 400"),
+        (("--stream", "another"), "--stream: there is no record of 'another' among those"),
+    ):
+        assert said in await refused(service, *arguments)
+    elsewhere = service.settings | {"models": {"url": str(tmp_path / "elsewhere")}}
+    said = await refused(service, settings=elsewhere)
+    assert f"models.url: {tmp_path / 'elsewhere'} holds no streams: name the store of the daemon" in said
+
     other = service.settings | {"feed": {"window": 25}}
     code, found = await verify(service, settings=other)
     assert code == 3
     assert all("other settings (window)" in reason for reason in found[stream]["unjudged"])
 
-    await tamper(service, 360)
+    await publish_again(service, 350)
+    code, found = await verify(service)
+    assert (code, found[stream]["doubled"], found[stream]["again"]) == (1, 1, [350])
+    at_least_once = service.settings | {"kafka": service.settings["kafka"] | {"delivery": "at_least_once"}}
+    assert (await verify(service, settings=at_least_once))[0] == 0
+
+    await publish_again(service, 360, by=1.0)
     code, found = await verify(service)
     assert (code, found[stream]["different"], found[stream]["equal"]) == (1, 1, 400)
     assert [each["offset"] for each in found[stream]["differences"]] == [360]
