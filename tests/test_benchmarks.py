@@ -100,7 +100,28 @@ def test_a_stored_run_is_read_as_it_was(tmp_path: Path) -> None:
     assert _result.read(tmp_path / "run.json") == run
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99, "benches": []}', '{"format": 1, "benches": [{}]}'])
+def stored(**changed: object) -> str:
+    """A run, of whose figure something has changed."""
+    run = _result.to_json([result(OURS)])
+    run["benches"][0]["figures"][0].update(changed)
+    return json.dumps(run)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 99, "benches": []}',
+        '{"format": 1, "benches": [{}]}',
+        "[" * 100_000,
+        stored(values=["a"]),
+        stored(ratios="abc"),
+        stored(ratios={"a": 1}),
+        stored(ratios=[None]),
+    ],
+)
 def test_what_is_no_stored_run_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(StoredError, match=re.escape("run.json")):
@@ -157,6 +178,21 @@ def test_a_comparison_with_no_stored_run_is_refused_before_anything_runs(
 ) -> None:
     assert command.main(["tick", "--compare", str(tmp_path / "none.json")]) == 2
     assert "none.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert command.main(["tick", "--out", str(tmp_path / "file" / "folder")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_no_name_is_no_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    """And not all of them, which take hours."""
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--only", ""])
+    assert "no benchmark ''" in capsys.readouterr().err
 
 
 def test_json_has_figures_and_the_comparison() -> None:

@@ -59,7 +59,7 @@ def _one(name: str, argv: Sequence[str]) -> int:
     parser = _parser(f"scripts/bench {name}", bench.__doc__)
     bench.add_arguments(parser)
     arguments = parser.parse_args(argv)
-    earlier = _earlier(arguments)
+    earlier = _prepared(arguments)
     before = _result.load()
     result: Result = bench.run(arguments)
     _show([_with_load(result, before)], earlier, arguments)
@@ -76,11 +76,11 @@ def _several(argv: Sequence[str], benches: Mapping[str, str]) -> int:
     parser = _parser("scripts/bench [NAME]", f"Benchmarks: figures as ratios within one run.\n\n{listed}", _EPILOG)
     parser.add_argument("--only", metavar="NAMES", help="those, with commas (all)")
     arguments = parser.parse_args(argv)
-    chosen = arguments.only.split(",") if arguments.only else list(benches)
+    chosen = list(benches) if arguments.only is None else arguments.only.split(",")
     for name in chosen:
         if name not in benches:
             parser.error(f"--only: there is no benchmark {name!r}; there are {', '.join(benches)}")
-    earlier = _earlier(arguments)
+    earlier = _prepared(arguments)
     results, code = _run_each(chosen)
     _show(results, earlier, arguments)
     return code
@@ -116,19 +116,24 @@ def _parser(name: str, text: str | None, epilog: str | None = None) -> argparse.
     return parser
 
 
-def _earlier(arguments: argparse.Namespace) -> _report.Earlier | None:
+def _prepared(arguments: argparse.Namespace) -> _report.Earlier | None:
+    """The figures to compare with. What is wrong with FILE or FOLDER is said here, and not after hours."""
+    if arguments.out is not None:
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {arguments.out}: {error.strerror}") from error
     return None if arguments.compare is None else _report.earlier_figures(_result.read(arguments.compare))
 
 
 def _show(results: Sequence[Result], earlier: _report.Earlier | None, arguments: argparse.Namespace) -> None:
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        _result.save(arguments.out / _RESULT, results)
-        (arguments.out / _REPORT).write_text(_report.html(results, earlier))
     if arguments.json:
         print(json.dumps(_result.to_json(results) | _report.changes(results, earlier)))
     else:
         print(_report.table(results, earlier))
+    if arguments.out is not None:
+        _result.save(arguments.out / _RESULT, results)
+        (arguments.out / _REPORT).write_text(_report.html(results, earlier))
 
 
 if __name__ == "__main__":

@@ -146,14 +146,14 @@ class Result:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Result":
-        """What `as_json` made; KeyError or TypeError where it did not."""
+        """What `as_json` made; KeyError, TypeError or ValueError where it did not."""
         figures = tuple(
             Figure(
-                each["name"],
-                each["unit"],
-                tuple(each["values"]),
+                str(each["name"]),
+                str(each["unit"]),
+                tuple(map(float, each["values"])),
                 each["beside"],
-                tuple(each["ratios"]),
+                tuple(map(float, each["ratios"])),
                 None if each["limit"] is None else Limit(**each["limit"]),
             )
             for each in body["figures"]
@@ -223,5 +223,5 @@ def read(path: Path) -> list[Result]:
         return [Result.from_json(each) for each in body["benches"]]
     except OSError as error:
         raise StoredError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise StoredError(f"{path} is no result of scripts/bench --save") from error
