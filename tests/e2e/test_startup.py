@@ -108,7 +108,7 @@ async def test_a_model_store_of_no_known_kind_is_refused(bootstrap: str, tmp_pat
             {"model": "20231115T0839Z-1938b856", "after": START, "restarts": 0, "start": "ring", "ticks": 1},
             "manifest.json",
         ),
-        ({"model": "20231115T0839Z-1938b856", "after": START, "of": "another version"}, "Swap"),
+        ({"model": "20231115T0839Z-1938b856", "after": START, "of": "another version"}, "is no record of a swap"),
     ],
     ids=["model-missing", "of-another-version"],
 )

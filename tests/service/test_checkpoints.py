@@ -228,7 +228,7 @@ def test_each_offset_is_equal_or_it_is_said_what_is_wrong() -> None:
     here: Values = {0: one, 1: one, 2: one, 3: None, 4: one, 5: one}
     tally = compared({0: [one], 1: [two], 3: [one], 4: [one, one], 5: [one, two]}, here)
     assert (tally.equal, tally.different, tally.missing, tally.unexpected, tally.doubled) == (3, 2, 1, 1, 1)
-    assert {each.offset: each.what for each in tally.differences}[1] == ("yhat.A: 2.0 there, 1.0 here",)
+    assert {each.offset: each.what for each in tally.differences}[1] == ("yhat.A: published 2.0, computed 1.0",)
 
 
 def test_on_another_processor_the_last_bits_do_not_count() -> None:
