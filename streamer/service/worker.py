@@ -360,6 +360,7 @@ class PartitionWorker:
 
     async def _process(self, fetched: Fetched) -> None:
         batch = Batch(self._position)
+        await self._sink.open()
         engine_seconds = await fetched.batch(
             lambda records: process_all(self.partition, records, batch), lambda: self._is_to_end or bool(self._ready)
         )

@@ -93,6 +93,8 @@ class Kafka:
 
     async def start(self) -> None: ...
 
+    async def open(self) -> None: ...
+
     async def commit(self, records: Iterable[object], offset: Offset | None) -> None:
         assert offset is not None
         if self.commits and (error := self.commits.popleft()):
