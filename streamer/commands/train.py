@@ -72,18 +72,18 @@ def add_parser(commands: Any) -> None:
 
 def handle(arguments: argparse.Namespace) -> int:
     """Train; exit code 0 whether promoted or rejected, as both are answers."""
+    from streamer.model import process
+
+    if arguments.background:
+        process.step_back()  # before anything is done: to read the settings takes half a second
+    elif arguments.attached:
+        process.end_with_parent()
     from streamer.config import load
 
     settings = load(arguments.config, os.environ, broker_unless_given(arguments.config))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it says of the processor hides what we say
     if arguments.background:
-        from streamer.model.process import background
-
-        background(arguments.memory_limit or settings.retrain.memory_limit)
-    elif arguments.attached:
-        from streamer.model.process import end_with_parent
-
-        end_with_parent()
+        process.limit_memory(arguments.memory_limit or settings.retrain.memory_limit)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what it says of the processor hides what we say
     pool = _histories(arguments.data, settings)
     if _is_single(pool):
         _tell(arguments, _fit(arguments, settings, pool.sets[""]), _summary, _show)

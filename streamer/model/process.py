@@ -10,13 +10,16 @@ import threading
 _PR_SET_PDEATHSIG = 1
 
 
-def background(memory_limit: int) -> None:
-    """Step back behind serving, within `memory_limit` bytes, and end with the parent.
+def limit_memory(size: int) -> None:
+    """Within `size` bytes of data: a limit of address space kills TensorFlow's import."""
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
-    On Linux: `SCHED_IDLE` (beside a fit at nice 19 a tick's p99 was 74 ms, beside one under SCHED_IDLE 29 ms), and the
-    data limit (an address space limit kills TensorFlow's import). Elsewhere what there is of it.
+
+def step_back() -> None:
+    """Step back behind serving, and end with the parent.
+
+    On Linux by `SCHED_IDLE`: beside a fit at nice 19 a tick's p99 was 74 ms, beside one under SCHED_IDLE 29 ms.
     """
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, memory_limit))
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
