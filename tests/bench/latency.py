@@ -7,6 +7,7 @@ in both delivery modes all the while, each with topics of its own, and get their
 is sent until a `read_committed` subscriber has the answer.
 
 `training`: a daemon (exactly once) that trains while it gets ticks, once a round, beside the same between trainings.
+And aiokafka alone, which takes turns with it: what the same training costs who has no part in it but its processors.
 
 --quix: an interpreter that has the package quixstreams, which then takes its turns too, exactly once, with a commit for
 each message: python -m venv /tmp/quix && /tmp/quix/bin/pip install quixstreams.
@@ -49,6 +50,7 @@ MODES = ("at_least_once", "exactly_once")
 TRAINED = 300  # ticks before those that are measured
 _ENDS = ("model serves", "model rejected")
 _FAILED = "training failed, serving goes on as it was"
+_BARE = "bare aiokafka "
 _CHUNK = 20  # ticks between two looks at whether it still trains
 
 
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ticks", type=int, default=200, metavar="N", help="of each in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="(%(default)s)")
     parser.add_argument("--rate", type=float, default=20.0, metavar="R", help="ticks a second (%(default)s)")
-    parser.add_argument("--training-every", type=int, default=600, metavar="N", help="ticks (%(default)s)")
+    parser.add_argument("--training-every", type=int, default=400, metavar="N", help="ticks (%(default)s)")
     parser.add_argument("--quix", metavar="PYTHON", help="interpreter that has quixstreams")
 
 
@@ -87,9 +89,10 @@ def run(arguments: argparse.Namespace) -> Result:
             ours = rounds["streamer exactly_once"]
             figures += [theirs, _percentile("streamer exactly_once beside quix", ours, q, theirs)]
     # All rounds as one: of a few hundred, the 99th percentile is the second or third worst.
-    for q, limit in ((50, None), (99, Limit(1.5))):
-        idle = _percentile("idle", [phases["idle"]], q)
-        figures += [idle, _percentile("while training", [phases["training"]], q, idle, limit)]
+    for who, most in (("", Limit(1.5)), (_BARE, None)):
+        for q, limit in ((50, None), (99, most)):
+            idle = _percentile(f"{who}idle", [phases[f"{who}idle"]], q)
+            figures += [idle, _percentile(f"{who}while training", [phases[f"{who}training"]], q, idle, limit)]
     notes = () if quix else ("Quix Streams is not beside it: --quix names no interpreter that has it",)
     counts = {name: len(values) for name, values in phases.items()}
     return Result("latency", tuple(figures), details={"ticks": counts}, notes=notes)
@@ -170,21 +173,26 @@ async def _training(
     topic, every, at = await make_topic(bootstrap, "prices"), arguments.training_every, TRAINED
     retrain = {"first": TRAINED + every, "every": every, "drift": 0}
     await send(bootstrap, topic, messages(SYMBOLS, TRAINED))
-    found: dict[str, list[float]] = {"idle": [], "training": []}
-    async with await daemon(bootstrap, folder, topic, None, retrain=retrain) as service:
+    found: dict[str, list[float]] = {f"{who}{phase}": [] for who in ("", _BARE) for phase in ("idle", "training")}
+    async with (
+        _rival(bootstrap, _BARE, ("-m", "tests.bench._bare"), "exactly_once") as bare,
+        await daemon(bootstrap, folder, topic, None, retrain=retrain) as service,
+    ):
         await service.ready()
         await caught_up(bootstrap, service.settings["kafka"]["group_id"], TRAINED)
         async with Answers.of(bootstrap, service.topic("forecasts")) as answers:
 
-            async def tick(count: int, phase: str) -> None:
+            async def tick(most: int, phase: str) -> None:
                 nonlocal at
-                values = messages(SYMBOLS, count, at)
+                values = messages(SYMBOLS, min(most, _CHUNK), at)
                 found[phase] += await burst(producer, topic, values, answers, arguments.rate)
-                at += count
+                at += len(values)
+                found[_BARE + phase] += await burst(producer, bare.topic, values, bare.answers, arguments.rate)
 
             for ended in range(arguments.rounds):
                 due = TRAINED + (ended + 1) * every
-                await tick(max(0, due - 1 - at), "idle")
+                while at < due - 1:
+                    await tick(due - 1 - at, "idle")
                 while _ended(service) == ended:
                     await tick(_CHUNK, "training")
     return found
