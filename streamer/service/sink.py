@@ -183,11 +183,7 @@ class ExactlyOnce(_Producing):
             await asyncio.sleep(0)
 
     async def _begin(self) -> None:
-        if self._is_open:
-            begun = self._producer._txn_manager.wait_for_transaction_end()
-            if begun.done():
-                begun.result()  # raises what ended it; `send` would say no more than that there is none
-        else:
+        if not self._is_open:
             await self._producer.begin_transaction()
             self._is_open = True
 
@@ -202,10 +198,16 @@ class ExactlyOnce(_Producing):
     async def _transaction(self, records: Iterable[OutputRecord], offset: Offset | None) -> None:
         # No abort when this fails: with the broker away it would wait for ever, and the next producer's start aborts.
         await self._begin()
-        async with self._sent(records):
-            if offset is not None:
-                await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
-        await self._producer.commit_transaction()
+        try:
+            async with self._sent(records):
+                if offset is not None:
+                    await self._producer.send_offsets_to_transaction(dict([offset]), self._group_id)
+            await self._producer.commit_transaction()
+        except IllegalOperation:
+            ended = self._producer._txn_manager.wait_for_transaction_end()
+            if ended.done():
+                ended.result()  # raises what ended it, while the calls say no more than that there is none
+            raise
         self._is_open = False
 
     async def abort_left(self, tp: TopicPartition) -> None:

@@ -118,8 +118,8 @@ async def the_trainer_steps_back(service: Service) -> None:
     """A training runs only when nobody else wants the processor, and within its memory limit."""
     trainer = await service.trainer()
     await eventually(lambda: os.sched_getscheduler(trainer) == os.SCHED_IDLE)
-    limit = 3 * 2**30
-    assert data_limit(trainer).split() == [str(limit), str(limit)]
+    limit = str(3 * 2**30)
+    await eventually(lambda: data_limit(trainer).split() == [limit, limit])
     assert os.sched_getscheduler(service.pid) != os.SCHED_IDLE
     assert data_limit(service.pid).split() != [str(limit), str(limit)]
 

@@ -1,6 +1,7 @@
 """What a producer says where the broker ends its transaction in the midst of a batch."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class Producer:
         self._error = error
         self._size = size
         self._is_open = True
+        self._txn_manager = SimpleNamespace(wait_for_transaction_end=asyncio.get_running_loop().create_future)
 
     async def begin_transaction(self) -> None: ...
 
