@@ -15,6 +15,8 @@ stepped together, as the daemon does it, beside the same one by one.
 
 import argparse
 import asyncio
+import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -153,9 +155,12 @@ async def _served(
             more = max(1, _BACKLOG // len(keys))
             done, rows = rows * len(keys), rows + more
             work = messages(SYMBOLS, more, rows - more, keys, PARTITIONS)
-            sending = asyncio.create_task(send(bootstrap, topic, work))
+            os.kill(service.pid, signal.SIGSTOP)  # or it keeps up with them, and there is no backlog
+            try:
+                await send(bootstrap, topic, work)
+            finally:
+                os.kill(service.pid, signal.SIGCONT)
             seen.costs.append((await worked_off(bootstrap, group, len(work), [service.pid], done)).cpu)
-            await sending
         seen.memory = (resident(service.pid) - memory) / len(keys)
         if len(keys) > 1:
             await _volleys(bootstrap, topic, service.topic("forecasts"), seen, keys, range(rows, rows + rounds))
