@@ -87,21 +87,23 @@ class Pool:
 
 def shape(training_set: TrainingSet) -> Hashable:
     """What streams have in common that can have one model: symbols, targets, their changes, and the step."""
-    changes = dict(zip(training_set.symbols, training_set.change.is_log.tolist(), strict=True))
-    return frozenset(changes.items()), frozenset(training_set.targets), training_set.step
+    return tuple(_traits(training_set).values())
 
 
 def difference(training_set: TrainingSet, other: TrainingSet) -> str | None:
     """In what their shapes differ, None where they do not."""
-    pairs = {
-        "columns": (set(training_set.symbols), set(other.symbols)),
-        "targets": (set(training_set.targets), set(other.targets)),
-        "steps": (training_set.step, other.step),
+    theirs = _traits(other)
+    return next((name for name, mine in _traits(training_set).items() if mine != theirs[name]), None)
+
+
+def _traits(training_set: TrainingSet) -> dict[str, Hashable]:
+    changes = zip(training_set.symbols, training_set.change.is_log.tolist(), strict=True)
+    return {
+        "columns": frozenset(training_set.symbols),
+        "targets": frozenset(training_set.targets),
+        "steps": training_set.step,
+        "kinds of change": frozenset(changes),
     }
-    for name, (mine, theirs) in pairs.items():
-        if mine != theirs:
-            return name
-    return None if shape(training_set) == shape(other) else "kinds of change"
 
 
 def fits(training_set: TrainingSet, first: TrainingSet) -> bool:

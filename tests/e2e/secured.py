@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types leave three out
+from confluent_kafka.admin import (
     AdminClient,
     NewTopic,
     ScramCredentialInfo,

@@ -19,12 +19,17 @@ from tests.e2e.test_adjust import adjust
 from tests.support import CHECKOUT, eventually
 
 
-async def verify(service: Service, *arguments: str, settings: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """Exit code and answer; with the daemon's configuration, or others."""
+def run(service: Service, *arguments: str, settings: dict[str, Any] | None) -> subprocess.CompletedProcess[str]:
+    """The command, on the daemon's configuration, or others."""
     config = service.folder / "verify.json"
     config.write_text(json.dumps(settings or service.settings))
-    command = [sys.executable, "-m", "streamer", "verify", "--json", *arguments, "-c", str(config)]
-    done = await asyncio.to_thread(subprocess.run, command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "streamer", "verify", *arguments, "-c", str(config)]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+async def verify(service: Service, *arguments: str, settings: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """Exit code and answer; with the daemon's configuration, or others."""
+    done = await asyncio.to_thread(run, service, "--json", *arguments, settings=settings)
     assert done.stdout, done.stderr
     found = {each["stream"]: each for each in json.loads(done.stdout)["streams"]}
     return done.returncode, found
@@ -32,10 +37,7 @@ async def verify(service: Service, *arguments: str, settings: dict[str, Any] | N
 
 async def refused(service: Service, *arguments: str, settings: dict[str, Any] | None = None) -> str:
     """What it says where there is nothing to judge."""
-    config = service.folder / "verify.json"
-    config.write_text(json.dumps(settings or service.settings))
-    command = [sys.executable, "-m", "streamer", "verify", *arguments, "-c", str(config)]
-    done = await asyncio.to_thread(subprocess.run, command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = await asyncio.to_thread(run, service, *arguments, settings=settings)
     assert done.returncode in (2, 3), done.stderr
     return done.stderr
 

@@ -2,7 +2,7 @@ import errno
 import json
 import logging
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import fsspec
 import pytest
@@ -245,21 +245,17 @@ def test_an_unknown_protocol_is_named() -> None:
         ModelStore("nowhere://x", keep=1)
 
 
-class _FullAfterTwoFiles(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
-    protocol = "full"
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
+def test_a_full_disk_is_said_and_the_partial_model_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room = MemoryFileSystem.pipe_file, iter(range(2))
 
-    def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> Any:
-        if len(self.store) >= 2:
+    def write_two(self: MemoryFileSystem, path: str, value: bytes, **options: Any) -> None:
+        if next(room, None) is None:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return super().pipe_file(path, value, **kwargs)
+        write(self, path, value, **options)
 
-
-def test_a_full_disk_is_said_and_the_partial_model_is_not_listed() -> None:
-    fsspec.register_implementation("full", _FullAfterTwoFiles, clobber=True)
-    store = ModelStore("full://models", keep=1)
-    with pytest.raises(ArtifactError, match=r"models\.url full://models: .*No space left on device"):
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", write_two)
+    store = ModelStore("memory://full", keep=1)
+    with pytest.raises(ArtifactError, match=r"models\.url memory://full: .*No space left on device"):
         store.save(STREAM, artifact())
     assert list(store.list(STREAM)) == []
 

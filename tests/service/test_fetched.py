@@ -28,6 +28,11 @@ def one_by_one(take: Callable[[ConsumerRecord], Any]) -> Callable[[Iterable[Cons
     return process
 
 
+def noting(taken: list[int]) -> Callable[[ConsumerRecord], None]:
+    """Takes a record's offset down."""
+    return lambda each: taken.append(each.offset)
+
+
 async def test_some_records_that_were_taken_at_once_share_their_time() -> None:
     work = fetched(5)
     spent = await work.batch(lambda records: iter([2, 3]), lambda: False)
@@ -38,7 +43,7 @@ async def test_some_records_that_were_taken_at_once_share_their_time() -> None:
 
 async def test_while_there_is_time_all_of_them_are_one_batch() -> None:
     work, taken = fetched(100), list[int]()
-    spent = await work.batch(one_by_one(lambda each: taken.append(each.offset)), lambda: True)
+    spent = await work.batch(one_by_one(noting(taken)), lambda: True)
     assert taken == list(range(5, 105))
     assert len(spent) == 100
     assert work.is_done
@@ -50,7 +55,7 @@ async def test_a_batch_ends_when_its_time_is_up_and_the_next_goes_on_behind_it(m
     work, batches = fetched(3), list[list[int]]()
     while not work.is_done:
         taken: list[int] = []
-        await work.batch(one_by_one(lambda each, taken=taken: taken.append(each.offset)), lambda: False)  # type: ignore[misc]
+        await work.batch(one_by_one(noting(taken)), lambda: False)
         batches.append(taken)
     assert batches == [[5], [6], [7]]
 

@@ -80,7 +80,9 @@ async def test_a_worker_that_ends_when_asked_to_is_none() -> None:
     assert group.failure is None
 
 
-async def test_one_that_is_fenced_while_it_is_given_up_is_no_reason_to_leave_the_group() -> None:
+async def test_one_that_is_fenced_while_it_is_given_up_is_no_reason_to_leave_the_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its partition has gone to the next owner, as it was to. To leave would begin yet another rebalance."""
     given_up = asyncio.Event()
 
@@ -91,7 +93,7 @@ async def test_one_that_is_fenced_while_it_is_given_up_is_no_reason_to_leave_the
     group = group_of(fenced)
     await group.on_partitions_assigned([TP])
     (worker,) = group.workers
-    worker.stop = given_up.set  # type: ignore[method-assign]
+    monkeypatch.setattr(worker, "stop", given_up.set)
     await group.on_partitions_revoked([TP])
     assert group.failure is None
     assert not group.failed.is_set()

@@ -1,6 +1,7 @@
 """What the live page is told."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, cast
@@ -177,7 +178,7 @@ def test_trainings_are_told_newest_first_with_outcome_and_reason_and_only_the_la
 
 def test_what_became_of_the_ticks_is_counted(around: Around) -> None:
     ticks = walk(6)
-    around.feed([*ticks[:4], ticks[3], ticks[1], Tick(ticks[5].time, {"A": 1.0, "B": None})])  # type: ignore[dict-item]
+    around.feed([*ticks[:4], ticks[3], ticks[1], Tick(ticks[5].time, {"A": 1.0, "B": math.nan})])
     counts = around.shown()["counts"]
     assert {name: counts[name] for name in ("forecast", "duplicate", "late", "missing", "blanks")} == {
         **{"forecast": 5, "duplicate": 1, "late": 1},
@@ -423,7 +424,7 @@ def test_names_from_outside_go_through_as_they_are(around: Around) -> None:
 
 
 def test_a_symbol_that_has_no_price_yet_is_shown_without_one(around: Around) -> None:
-    around.feed([Tick(START, {"A": 1.0, "B": None}), Tick(START + STEP, {"A": 1.0, "B": None})])  # type: ignore[dict-item]
+    around.feed([Tick(START, {"A": 1.0, "B": math.nan}), Tick(START + STEP, {"A": 1.0, "B": math.nan})])
     [_, row] = around.overview(sort="name")["rows"]
     assert (row["symbol"], row["price"], row["yhat"], row["skill"]) == ("B", None, None, None)
     assert around.shown("s", "B")["forecast"] is None

@@ -1,7 +1,7 @@
 """What a dead letter carries."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from aiokafka import ConsumerRecord
 
@@ -107,9 +107,11 @@ def test_an_exception_that_nobody_expected_is_told_with_its_stack_trace(monkeypa
         EngineSettings(), DecodeLimits(100, 5, 5), 5, 50, 5, "forecasts", "letters", "state", "me"
     )
     batch = Batch(0)
-    Partition("prices", 3, settings, models=lambda stream, model: None).process(  # type: ignore[arg-type, return-value]
-        source(b"k", b'{"ts":1,"prices":{"A":1}}'), batch
-    )
+
+    def load(stream: str, model_id: str) -> NoReturn:
+        raise AssertionError(f"{stream} has no model {model_id}")
+
+    Partition("prices", 3, settings, load).process(source(b"k", b'{"ts":1,"prices":{"A":1}}'), batch)
     (letter,) = batch.records
     headers = dict(letter.headers)
     assert (headers[REASON], headers[DETAIL]) == (b"error", b"RuntimeError: two lines")

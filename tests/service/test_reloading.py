@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -145,9 +146,9 @@ class Changing(Kafka):
             await asyncio.sleep(3600)  # a silent feed: the request must end the fetch
         return await super().getmany(tp, **options)
 
-    async def commit(self, records: object, offset: object) -> None:
-        await super().commit(records, offset)  # type: ignore[arg-type]
-        self.saved.append(sum(each.topic == "state" for each in records))  # type: ignore[attr-defined]
+    async def commit(self, records: Any, offset: Any) -> None:
+        await super().commit(records, offset)
+        self.saved.append(sum(each.topic == "state" for each in records))
 
 
 def other() -> Partition:

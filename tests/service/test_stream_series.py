@@ -1,6 +1,7 @@
 """Streams beyond the number that has series of its own."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -28,10 +29,10 @@ class Watched:
         self.telemetry = Telemetry(self.metrics)
         settings = PartitionSettings(SETTINGS, DecodeLimits(1, 1, 1), 9, 1, 1, "forecasts", "letters", "state", "me")
 
-        def load(stream: str, model_id: str) -> object:
+        def load(stream: str, model_id: str) -> NoReturn:
             raise AssertionError(f"{stream} has no model {model_id}")
 
-        self.partition = Partition("prices", 0, settings, load)  # type: ignore[arg-type]
+        self.partition = Partition("prices", 0, settings, load)
 
     def fed(self, **ticks: int) -> None:
         """So many ticks of each stream, in one batch."""

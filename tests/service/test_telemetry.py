@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -28,10 +29,10 @@ def telemetry() -> Telemetry:
 def partition(stream: Stream) -> Partition:
     settings = PartitionSettings(SETTINGS, DecodeLimits(1, 1, 1), 1, 1, 1, "forecasts", "dead-letters", "state", "me")
 
-    def load(stream: str, model_id: str) -> object:
+    def load(stream: str, model_id: str) -> NoReturn:
         raise AssertionError(f"{stream} has no model {model_id}")
 
-    return Partition("prices", 0, settings, load, streams={stream.name: stream})  # type: ignore[arg-type]
+    return Partition("prices", 0, settings, load, streams={stream.name: stream})
 
 
 def fed(prices: Sequence[float], settings: EngineSettings = SETTINGS) -> tuple[Stream, list[Step]]:
