@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import pytest
@@ -15,7 +16,7 @@ from streamer.service.broker import Broker
 from streamer.service.records import OutputRecord
 from streamer.service.sink import FencedError, Sink
 from tests.e2e.conftest import Topics
-from tests.support import read_all
+from tests.support import eventually, read_all
 
 
 @asynccontextmanager
@@ -45,6 +46,9 @@ async def test_who_is_fenced_before_or_after_it_has_begun_is_told_so(bootstrap: 
         if when == "before":
             await second.start()
         await first.open()
+        if when == "before":
+            ended = cast(Any, first)._producer._txn_manager.wait_for_transaction_end()
+            await eventually(ended.done)  # the broker has answered while the ticks were worked out
         if when == "after":
             await second.start()
         with pytest.raises(FencedError):
