@@ -219,7 +219,11 @@ class Service:
 
     async def trainer(self) -> int:
         """Wait until it trains; returns the process id of the training."""
-        return (await eventually(self.children, timeout=PATIENCE))[0]
+
+        def found() -> list[int]:
+            return [child for child in self.children() if b"train" in _command(child).split(b"\0")]
+
+        return (await eventually(found, timeout=PATIENCE))[0]
 
     async def logged(self, event: str) -> dict[str, Any]:
         """Wait for a record of `event` in its log since the last start; returns the first."""
@@ -329,3 +333,11 @@ class Service:
         """All that it has published."""
         forecasts = await read_all(self.bootstrap, self.topic("forecasts"))
         return Published(forecasts, await read_all(self.bootstrap, self.topic("dead_letters")))
+
+
+def _command(process: int) -> bytes:
+    """What it runs. Until a child runs its own, whoever stops it stops its parent too: that waits for it in `vfork`."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""  # ended meanwhile
